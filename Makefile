@@ -1,0 +1,52 @@
+# Two commands for a new machine: `make run` and `make test`. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# uv where it is installed, else the pip of the new environment; both obey constraints.txt.
+INSTALL = if command -v uv >/dev/null 2>&1; \
+	then uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1); \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); fi
+
+.PHONY: run test test-slow soak check bench wheel clean
+
+run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
+	$(BIN)/shm-monitor run $(ARGS)
+
+test: $(VENV)/.test  ## the fast suite, warnings are errors
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+soak: $(VENV)/.test  ## 20 minutes of restarts and kills
+	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+check: $(VENV)/.check  ## lint, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench  ## the benchmarks, and the table in bench/README.md
+	$(BIN)/python -m pytest -c bench/pytest.ini bench --benchmark-json=bench/.results.json $(ARGS)
+	$(BIN)/python bench/table.py bench/.results.json bench/README.md
+
+wheel: $(VENV)/.check  ## the wheel, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf .venv .venv-* dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shm-monitor needs Python 3.11 or newer; try: make PYTHON=python3.11")'
+	if command -v uv >/dev/null 2>&1; then uv venv --quiet --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
+
+$(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
+	$(call INSTALL,-e '.[$(if $(filter run,$*),all,all$(comma)test$(comma)$*)]')
+	touch $@
+
+comma := ,

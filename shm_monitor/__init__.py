@@ -1,0 +1,53 @@
+"""shm-monitor: one sampler measures, any number of workers ask ``should_prune()`` in nanoseconds.
+
+Importing this package loads nothing but the standard library; every name below is loaded when first used (PEP 562).
+"""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Level": "schema",
+    "Reader": "reader",
+    "ResourceConfig": "config",
+    "ResourceManager": "manager",
+    "ResourceMonitor": "monitor",
+    "Status": "status",
+    "attach": "reader",
+    "ConfigError": "errors",
+    "MonitorError": "errors",
+    "SamplerError": "errors",
+    "SegmentError": "errors",
+    "StaleError": "errors",
+}
+
+if TYPE_CHECKING:
+    from shm_monitor.config import ResourceConfig as ResourceConfig
+    from shm_monitor.errors import ConfigError as ConfigError
+    from shm_monitor.errors import MonitorError as MonitorError
+    from shm_monitor.errors import SamplerError as SamplerError
+    from shm_monitor.errors import SegmentError as SegmentError
+    from shm_monitor.errors import StaleError as StaleError
+    from shm_monitor.manager import ResourceManager as ResourceManager
+    from shm_monitor.monitor import ResourceMonitor as ResourceMonitor
+    from shm_monitor.reader import Reader as Reader
+    from shm_monitor.reader import attach as attach
+    from shm_monitor.schema import Level as Level
+    from shm_monitor.status import Status as Status
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the keys are strings
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'shm_monitor' has no attribute {name!r}")
+    module = __import__(f"shm_monitor.{home}", fromlist=[name])
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,7 @@
+"""``python -m shm_monitor`` is ``shm-monitor``."""
+
+import sys
+
+from shm_monitor.cli import main
+
+sys.exit(main())

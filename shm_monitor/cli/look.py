@@ -1,0 +1,102 @@
+"""Verbs that look at one sampler: each a function of a reader, so they are tested without a process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from shm_monitor.cli import exits
+from shm_monitor.reader import Reader, attach
+from shm_monitor.schema import Level
+from shm_monitor.status import LIVE
+
+if TYPE_CHECKING:
+    import argparse
+
+    from shm_monitor.status import Status
+
+
+def snapshot(given: argparse.Namespace) -> int:
+    """Print the newest sample."""
+    from shm_monitor.snapshot import encode_json, encode_msgpack
+    from shm_monitor.snapshot_table import render_table
+
+    with attach(given.name, timeout=0.0) as reader:
+        newest = reader.snapshot()
+        if given.msgpack:
+            sys.stdout.buffer.write(encode_msgpack(newest))
+        else:
+            print(encode_json(newest).decode() if given.json else render_table(newest))
+        return _alive_or_say(reader.status())
+
+
+def check(given: argparse.Namespace) -> int:
+    """Print the verdict and return it as an exit status, so ``shm-monitor check || skip`` works."""
+    with attach(given.name, timeout=0.0, watch=given.watch) as reader:
+        return verdict(reader, as_json=given.json)
+
+
+def verdict(reader: Reader, *, as_json: bool) -> int:
+    """Print what *reader* answers; a sampler that is not alive is no answer."""
+    found = reader.status()
+    if found.state != LIVE:
+        return _alive_or_say(found)
+    level = reader.level()
+    prune = level >= Level.PRUNE
+    if as_json:
+        print(json.dumps({"should_prune": prune, "level": level.name.lower()}))
+    else:
+        print(f"{level.name}: {'shed work' if prune else 'nothing to do'}")
+    return exits.PRUNE if prune else exits.FINE
+
+
+def status(given: argparse.Namespace) -> int:
+    """Print the state of the sampler."""
+    with attach(given.name, timeout=0.0, required=False) as reader:
+        found = reader.status()
+    print(json.dumps(as_json(found)) if given.json else _table(found))
+    return exits.FINE if found.state == LIVE else exits.NO_SAMPLER
+
+
+def schema(given: argparse.Namespace) -> int:
+    """Print every metric that the sampler publishes."""
+    with attach(given.name, timeout=0.0) as reader:
+        metrics = reader.view().schema.metrics
+    if given.json:
+        print(json.dumps([{"name": metric.name} | metric._asdict() for metric in metrics], indent=2))
+        return exits.FINE
+    width = max(len(metric.name) for metric in metrics)
+    for metric in metrics:
+        source = f" [{metric.source}]" if metric.source else ""
+        print(f"{metric.name:{width}}  {metric.unit:16}  {metric.help}{source}")
+    return exits.FINE
+
+
+def as_json(found: Status) -> dict[str, object]:
+    """Return *found* as plain data."""
+    collectors = {name: one._asdict() for name, one in found.collectors.items()}
+    return found._asdict() | {"collectors": collectors}
+
+
+def _alive_or_say(found: Status) -> int:
+    if found.state == LIVE:
+        return exits.FINE
+    print(f"shm-monitor: the sampler {found.name!r} is {found.state}; try: shm-monitor status", file=sys.stderr)
+    return exits.NO_SAMPLER
+
+
+def _table(found: Status) -> str:
+    lines = [f"{found.name}: {found.state}"]
+    if found.detail:
+        lines.append(f"  {found.detail}")
+    if found.sequence is not None:
+        lines += [
+            f"  last turn   {found.age_seconds:.2f} s ago, one every {found.interval_seconds:g} s",
+            f"  sample      {found.sequence}, epoch {found.epoch:x}",
+            f"  sampler     pid {found.pid}, taken over {found.restarts} times",
+        ]
+    for name, one in found.collectors.items():
+        age = "never yet" if one.last_ok_age_seconds is None else f"{one.last_ok_age_seconds:.1f} s ago"
+        lines.append(f"  {name:12}last success {age}, {one.errors_count} errors")
+    return "\n".join(lines)

@@ -1,0 +1,131 @@
+"""Parse the command line and hand over to the verb; every verb is a function of its arguments in its own module."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from shm_monitor import __version__, names
+from shm_monitor.cli import exits
+from shm_monitor.errors import ConfigError, MissingDependencyError, MonitorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DESCRIPTION = """\
+One sampler measures CPU, memory, GPU and network; any number of workers ask should_prune() in nanoseconds.
+
+exit status: 0 fine, 1 prune, 2 wrong usage or configuration, 3 no live sampler"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        status = int(_verb(given.module)(given))
+        sys.stdout.flush()
+    except (ConfigError, MissingDependencyError) as error:
+        return _failed(error, exits.USAGE)
+    except MonitorError as error:
+        return _failed(error, exits.NO_SAMPLER)
+    except BrokenPipeError:
+        # Who read our output has gone (`shm-monitor list | head -1`): be quiet, as the signal would be.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    top = argparse.ArgumentParser(
+        prog="shm-monitor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("-V", "--version", action="version", version=f"shm-monitor {__version__}")
+    verbs = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(verbs)
+    _add_looks(verbs)
+    _add_housekeeping(verbs)
+    _add_config(verbs)
+    return top
+
+
+def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = _verb_parser(verbs, "run", "run:run", "run a sampler in the foreground, or beside a command: run -- CMD ...")
+    _config_options(run)
+    run.add_argument("--no-view", action="store_true", help="log lines instead of the live view of a terminal")
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="run CMD with SHM_MONITOR_NAME set")
+
+
+def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    snapshot = _verb_parser(verbs, "snapshot", "look:snapshot", "print the newest sample")
+    formats = snapshot.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="as JSON")
+    formats.add_argument("--msgpack", action="store_true", help="as MessagePack")
+    check = _verb_parser(verbs, "check", "look:check", "exit with 0 fine, 1 prune, 3 no live sampler")
+    check.add_argument("--watch", action="append", metavar="LIMIT", help="memory, cpu, network, gpu, gpu:3, ...")
+    status = _verb_parser(verbs, "status", "look:status", "is the sampler alive, and how are its collectors?")
+    schema = _verb_parser(verbs, "schema", "look:schema", "print every metric: name, unit, help, source")
+    for one in (snapshot, check, status, schema):
+        one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    for one in (check, status, schema):
+        one.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_housekeeping(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    listing = _verb_parser(verbs, "list", "housekeeping:list_all", "list the samplers of this user")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    _verb_parser(verbs, "clean", "housekeeping:clean", "remove what no live sampler owns")
+    doctor = _verb_parser(verbs, "doctor", "housekeeping:doctor", "say what can be measured here, and why not the rest")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_config(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    config = verbs.add_parser("config", help="look at the configuration")
+    shown = config.add_subparsers(required=True, metavar="COMMAND")
+    show = _verb_parser(shown, "show", "settings:show", "print each effective value and where it came from")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    _config_options(show)
+
+
+def _config_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    one.add_argument("--env-file", metavar="FILE", help="read this file instead of searching for a .env")
+    one.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, such as max_memory_usage_mb=4096; stronger than the environment and the file",
+    )
+
+
+def _verb_parser(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: str, help_text: str
+) -> argparse.ArgumentParser:
+    made = verbs.add_parser(name, help=help_text, description=help_text)
+    made.set_defaults(module=module)
+    return made
+
+
+def _verb(path: str) -> _Verb:
+    """Return the function of a verb; its module is loaded only now, for ``check`` runs often."""
+    module, _, function = path.partition(":")
+    verb: _Verb = getattr(import_module(f"shm_monitor.cli.{module}"), function)
+    return verb
+
+
+def _failed(error: MonitorError, status: int) -> int:
+    print(f"shm-monitor: {error}", file=sys.stderr)
+    return status
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Verb = Callable[[argparse.Namespace], int]

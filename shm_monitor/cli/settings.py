@@ -1,0 +1,53 @@
+"""The configuration, as a command sees it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from shm_monitor.cli import exits
+from shm_monitor.config import ResourceConfig, explain
+from shm_monitor.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def load(given: argparse.Namespace) -> ResourceConfig:
+    """Return the configuration that the options, the environment and the ``.env`` file give.
+
+    Raises:
+        ConfigError: see :meth:`ResourceConfig.load`.
+    """
+    return ResourceConfig.load(given.env_file, None, **overrides(given))
+
+
+def overrides(given: argparse.Namespace) -> dict[str, object]:
+    """Return what ``--name`` and ``--set`` say, by field."""
+    found: dict[str, object] = {}
+    for text in given.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError("--set", text, "argument", "KEY=VALUE, such as check_interval=0.5")
+        found[key.strip().lower()] = value
+    return found | ({"name": given.name} if given.name else {})
+
+
+def show(given: argparse.Namespace) -> int:
+    """Print each effective value and where it came from."""
+    settings = explain(given.env_file, None, **overrides(given))
+    if given.json:
+        print(json.dumps([{"key": one.key, "value": one.value, "source": one.source} for one in settings], indent=2))
+        return exits.FINE
+    width = max(len(one.key) for one in settings)
+    values = [_text(one.value) for one in settings]
+    value_width = min(max(map(len, values)), 30)
+    for one, value in zip(settings, values, strict=True):
+        print(f"{one.key:{width}}  {value:{value_width}}  {one.source}")
+    return exits.FINE
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "(default)"
+    return ",".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value)

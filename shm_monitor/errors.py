@@ -1,0 +1,190 @@
+"""The errors that a user of shm-monitor can meet.
+
+::
+
+    MonitorError
+    +-- ConfigError              a setting that cannot be obeyed
+    +-- MissingDependencyError   an optional part is not installed
+    +-- SamplerError             the sampler could not start or was refused
+    |   +-- AlreadyRunningError  another live sampler holds this name
+    |   |-- NoSpaceError         shared memory is full
+    |   `-- FencedError          another sampler has taken the segment over
+    +-- SegmentError             the segment cannot be read
+    |   +-- NotFoundError        nothing under this name
+    |   +-- NotReadyError        there, but its sampler has not finished starting
+    |   +-- IncompatibleError    written by another major version
+    |   +-- CorruptError         bytes that no sampler writes
+    |   `-- UntrustedError       somebody else could have written it
+    +-- StaleError               the newest sample is too old (``on_stale="raise"``)
+    +-- UnknownLimitError        a watched limit that this sampler does not have
+    `-- TraceError               a recorded trace that cannot be read
+"""
+
+from __future__ import annotations
+
+
+class MonitorError(Exception):
+    """Anything that shm-monitor raises on purpose."""
+
+
+class ConfigError(MonitorError):
+    """A setting is of the wrong type, out of range, contradictory (to the setting *other*) or unknown."""
+
+    def __init__(self, key: str, value: object, source: str, allowed: str, *, other: str = "") -> None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
+        super().__init__(f"{key}={shown} (from {source}): {allowed}; try: shm-monitor config show")
+        self.key = key
+        self.value = value
+        self.source = source
+        self.allowed = allowed
+        self.other = other
+
+
+class MissingDependencyError(MonitorError):
+    """An optional part was asked for and its packages are not installed."""
+
+    def __init__(self, part: str, extra: str, package: str) -> None:
+        super().__init__(
+            f'{part} needs the package {package!r}, which is not installed; try: pip install "shm-monitor[{extra}]"'
+        )
+        self.part = part
+        self.extra = extra
+        self.package = package
+
+
+class SamplerError(MonitorError):
+    """The sampler could not start, or ended before its first sample."""
+
+
+class AlreadyRunningError(SamplerError):
+    """Another live sampler holds the lock of this name."""
+
+    def __init__(self, name: str, holder_pid: int) -> None:
+        who = f"process {holder_pid}" if holder_pid > 0 else "a process of another pid namespace"
+        super().__init__(
+            f"a sampler named {name!r} is already running ({who}); "
+            f"attach to it, or choose another name; try: shm-monitor status --name {name}"
+        )
+        self.name = name
+        self.holder_pid = holder_pid
+
+
+class NoSpaceError(SamplerError):
+    """Shared memory has no room for the segment."""
+
+    def __init__(self, path: str, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"{path} needs {needed_bytes} bytes of shared memory and {free_bytes} are free; "
+            "try: a larger /dev/shm (docker run --shm-size=256m), a smaller HISTORY_SECONDS, or shm-monitor clean"
+        )
+        self.path = path
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
+class FencedError(SamplerError):
+    """Another sampler owns the segment now; this one must not touch it again."""
+
+
+class SegmentError(MonitorError):
+    """A segment cannot be read; *name* is the one that was asked for."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class NotFoundError(SegmentError):
+    """No segment has this name."""
+
+    def __init__(self, name: str, path: str) -> None:
+        super().__init__(name, f"no sampler named {name!r}: {path} does not exist; try: shm-monitor run --name {name}")
+        self.path = path
+
+
+class NotReadyError(SegmentError):
+    """The segment exists and its sampler has not finished starting."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(
+            name, f"the sampler {name!r} is not ready: {detail}; try again, or: shm-monitor status --name {name}"
+        )
+
+
+class IncompatibleError(SegmentError):
+    """The segment was written by a version that this one cannot read."""
+
+    def __init__(self, name: str, found: str, expected: str) -> None:
+        super().__init__(
+            name,
+            f"the segment {name!r} has {found}, this version reads {expected}; "
+            "run the sampler and its workers with the same shm-monitor, or restart: shm-monitor run --name " + name,
+        )
+        self.found = found
+        self.expected = expected
+
+
+class CorruptError(SegmentError):
+    """The segment holds bytes that no sampler writes."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(
+            name, f"the segment {name!r} is damaged: {detail}; try: shm-monitor clean, then start the sampler again"
+        )
+        self.detail = detail
+
+
+class UntrustedError(SegmentError):
+    """Somebody else could have written the segment (owner, mode, link)."""
+
+    def __init__(self, name: str, path: str, detail: str) -> None:
+        super().__init__(name, f"{path} is not trusted: {detail}; try: ls -l {path}")
+        self.path = path
+        self.detail = detail
+
+
+class StaleError(MonitorError):
+    """The newest sample is older than the caller accepts."""
+
+    def __init__(self, name: str, state: str, age_seconds: float) -> None:
+        super().__init__(
+            f"the sampler {name!r} is {state}, its newest sample is {age_seconds:.2f} s old; "
+            f"try: shm-monitor status --name {name}"
+        )
+        self.name = name
+        self.state = state
+        self.age_seconds = age_seconds
+
+
+class UnknownLimitError(MonitorError):
+    """A watched limit does not exist in this segment."""
+
+    def __init__(self, asked: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no limit {asked!r}; this sampler has: {', '.join(known) or 'none'}; "
+            "a limit exists once it is configured (try: shm-monitor config show)"
+        )
+        self.asked = asked
+        self.known = known
+
+
+class UnknownMetricError(MonitorError):
+    """A metric does not exist in this segment."""
+
+    def __init__(self, asked: str, known: tuple[str, ...]) -> None:
+        from difflib import get_close_matches  # only where an error is made
+
+        near = get_close_matches(asked, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"no metric {asked!r}; this sampler has {len(known)}{hint} try: shm-monitor schema")
+        self.asked = asked
+        self.known = known
+
+
+class TraceError(MonitorError):
+    """A recorded trace cannot be read; *where* is the file and, where known, the line or byte."""
+
+    def __init__(self, where: str, seen: str, allowed: str) -> None:
+        super().__init__(f"{where}: {seen}; {allowed}")
+        self.where = where

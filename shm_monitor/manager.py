@@ -1,0 +1,144 @@
+"""ResourceManager: a sampler for this program and its workers, started if none runs, and the reader to ask it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from shm_monitor.attachment import Attachment
+from shm_monitor.config import ResourceConfig
+from shm_monitor.errors import AlreadyRunningError, SegmentError
+from shm_monitor.handshake import Order
+from shm_monitor.reader import Reader, attach
+from shm_monitor.status import LIVE
+from shm_monitor.supervisor import START_SECONDS, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from shm_monitor.schema import Level
+    from shm_monitor.status import Status
+
+FORCE_CLOCK_VARIABLE = "SHM_MONITOR_FORCE_CLOCK"  # "1": do without the kernel's death mark, to try the fallback
+
+
+class ResourceManager:
+    """Start a sampler if none is live under the name, else attach to the one that is.
+
+    The sampler lives as long as this process: its end, SIGKILL too, ends the sampler within 2 s. In a forked child
+    the manager is just a reader and stops nothing. A context manager; :meth:`close` stops only what it started.
+
+    Attributes:
+        config: the settings in force for a sampler that this manager starts.
+        reader: what answers; pass its ``name`` to workers, or let them inherit it through ``SHM_MONITOR_NAME``.
+        should_prune: ``should_prune() -> bool``, the reader's own: shed work now?
+    """
+
+    def __init__(self, config: ResourceConfig | None = None, *, watch: Iterable[str] | None = None) -> None:
+        """Have a sampler run and its first sample readable.
+
+        Args:
+            config: None for :meth:`ResourceConfig.load`.
+            watch: the limits that :attr:`should_prune` asks for; None for the overall verdict.
+
+        Raises:
+            SamplerError: the sampler could not start (one of its kinds).
+            MissingDependencyError: the packages of the sampler are not installed.
+        """
+        self.config = ResourceConfig.load() if config is None else config
+        self._supervisor: Supervisor | None = None
+        self.reader = self._live_reader(watch) if self.config.enabled else self._disabled_reader()
+        self.should_prune: Callable[[], bool] = self.reader.should_prune
+        self._finalizer = weakref.finalize(self, _close, self._supervisor, self.reader, os.getpid())
+        _managers.add(self)
+
+    @property
+    def name(self) -> str:
+        """The name of the sampler."""
+        return self.config.name
+
+    @property
+    def check_interval(self) -> float:
+        """Seconds between two samples of the sampler that answers."""
+        return self.reader.status().interval_seconds or self.config.check_interval
+
+    @property
+    def owns_sampler(self) -> bool:
+        """True when this manager started the sampler, and so will stop it."""
+        return self._supervisor is not None
+
+    def level(self) -> Level:
+        """Return how much is asked: OK, WARN, PRUNE or CRITICAL."""
+        return self.reader.level()
+
+    def status(self) -> Status:
+        """Return the state of the sampler."""
+        return self.reader.status()
+
+    def close(self) -> None:
+        """Stop the sampler if this manager started it, within 2 s, and unmap the segment. Idempotent."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        """Return the manager itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the manager."""
+        self.close()
+
+    def _live_reader(self, watch: Iterable[str] | None) -> Reader:
+        wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
+        try:
+            reader = attach(self.name, timeout=0.0, watch=wanted, on_stale=self.config.on_stale)
+            if reader.status().state == LIVE:
+                return reader
+            reader.close()
+        except SegmentError:
+            pass  # absent, starting, or damaged: the sampler that starts next puts it right
+        self._start()
+        try:
+            return attach(self.name, timeout=START_SECONDS, watch=wanted, on_stale=self.config.on_stale)
+        except BaseException:
+            if self._supervisor is not None:
+                self._supervisor.stop()
+            raise
+
+    def _start(self) -> None:
+        force_clock = os.environ.get(FORCE_CLOCK_VARIABLE) == "1"
+        supervisor = Supervisor(Order(config=self.config, owner_pid=os.getpid(), force_clock=force_clock))
+        try:
+            supervisor.start()
+        except AlreadyRunningError:
+            return  # somebody was faster: attach to theirs
+        self._supervisor = supervisor
+
+    def _disabled_reader(self) -> Reader:
+        attachment = Attachment(self.name, watch=None, on_stale="never")
+        attachment.close()
+        return Reader(attachment)
+
+    def _after_fork_in_child(self) -> None:
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.forget()
+
+
+def _close(supervisor: Supervisor | None, reader: Reader, pid: int) -> None:
+    reader.close()
+    if supervisor is not None and os.getpid() == pid:
+        supervisor.stop()
+
+
+def _forget_in_child() -> None:
+    for manager in list(_managers):
+        manager._after_fork_in_child()
+
+
+_managers: weakref.WeakSet[ResourceManager] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,59 @@
+"""The name of a sampler, and where its files are: the segment, its lock, its injections."""
+
+from __future__ import annotations
+
+import os
+
+from shm_monitor.errors import ConfigError
+
+DEFAULT_NAME = "default"
+NAME_VARIABLE = "SHM_MONITOR_NAME"
+NAME_ALLOWED = "1 to 64 letters, digits, '.', '_' or '-', not starting with '.'"
+PREFIX = "shm-monitor"
+SHM_DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory, shm_overview(7)
+HAS_DIRECTORY = os.path.isdir(SHM_DIRECTORY)  # macOS shows its shared memory nowhere
+SIDE_DIRECTORY = SHM_DIRECTORY if HAS_DIRECTORY else os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+LOCK_SUFFIX = "~lock"  # a name has no "~", so no segment can be taken for a file beside another
+NEW_SUFFIX = "~new"
+INJECT_SUFFIX = "~inject"
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def is_valid(name: str) -> bool:
+    """Say whether *name* is :data:`NAME_ALLOWED`, so that it can be no path and no hidden file."""
+    return 1 <= len(name) <= 64 and name[0] != "." and _NAME_CHARACTERS.issuperset(name)
+
+
+def resolve(name: str | None = None) -> str:
+    """Return *name*, else ``SHM_MONITOR_NAME``, else ``default``.
+
+    Raises:
+        ConfigError: the name is not :data:`NAME_ALLOWED`.
+    """
+    found = name or os.environ.get(NAME_VARIABLE) or DEFAULT_NAME
+    if not is_valid(found):
+        raise ConfigError("name", found, "argument" if name else f"environment, {NAME_VARIABLE}", NAME_ALLOWED)
+    return found
+
+
+def object_name(name: str) -> str:
+    """Return the name of the POSIX shared-memory object, what ``SharedMemory(name=...)`` takes."""
+    return f"{PREFIX}.{os.getuid()}.{name}"
+
+
+def object_path(name: str) -> str:
+    """Return where the object appears on Linux; elsewhere, how messages call it."""
+    return f"{SHM_DIRECTORY}/{object_name(name)}"
+
+
+def side_path(name: str, suffix: str) -> str:
+    """Return the path of a file beside the segment, such as its lock."""
+    return f"{SIDE_DIRECTORY}/{object_name(name)}{suffix}"
+
+
+def known_names() -> list[str]:
+    """Return the names of this user that have a segment or a lock file, sorted."""
+    start = object_name("")
+    found = {entry.name.removeprefix(start) for entry in os.scandir(SIDE_DIRECTORY) if entry.name.startswith(start)}
+    return sorted({name.partition("~")[0] for name in found})

@@ -1,0 +1,223 @@
+"""The one writer of samples: a record is built in private, sealed with a crc and copied whole into the ring.
+
+Never ``struct.pack_into`` on live memory: it zeroes the bytes first (12.6 % of 2 million reads saw a wrong value).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import numpy as np
+
+from shm_monitor import futex, layout
+from shm_monitor.address import address_of
+from shm_monitor.errors import FencedError
+from shm_monitor.flags import ended_word, flag_word
+from shm_monitor.layout import KERNEL_MARKS_DEATH, SLOT_TAIL, WORD_BYTES, SlotLayout
+from shm_monitor.ownership import OwnedSegment, boot_id
+from shm_monitor.robust import RobustList
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shm_monitor.schema import Schema
+
+
+def slot_of(schema: Schema) -> SlotLayout:
+    """Return the layout of a slot for *schema*."""
+    return SlotLayout(len(schema.metrics), schema.rolled_count, len(schema.limits), len(schema.states))
+
+
+def slot_dtype(slot: SlotLayout) -> np.dtype[np.void]:
+    """Return the numpy type of one slot; its offsets are those of *slot*."""
+    rolled = (slot.rolled_count,)
+    return np.dtype(
+        [
+            ("number", "<u8"),
+            ("epoch", "<u8"),
+            ("mono_ns", "<u8"),
+            ("realtime_ns", "<u8"),
+            ("verdict", "<u8"),
+            ("values", "<f8", (slot.metric_count,)),
+            ("means", "<f8", rolled),
+            ("maxima", "<f8", rolled),
+            ("slopes", "<f8", rolled),
+            ("limits", "<f8", (slot.limit_count, slot.state_count)),
+            ("crc", "<u8"),
+            ("number_end", "<u8"),
+        ]
+    )
+
+
+class Publisher:
+    """Writes samples, flags and the beat of one sampler.
+
+    Attributes:
+        ring: structured array, shape (slot_count,), the live memory; sample n is at ``n % slot_count``.
+        record: structured array, shape (1,), private: what :meth:`publish` will copy.
+        head: the number of the newest complete sample; 0 before the first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: Schema,
+        *,
+        slot_count: int,
+        interval_ns: int,
+        stale_after_ns: int,
+        kernel_marks_death: bool,
+    ) -> None:
+        """Open the segment of *name* for this thread; its lock must be held.
+
+        Raises:
+            NoSpaceError: shared memory is full.
+        """
+        slot = slot_of(schema)
+        self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count)
+        self._limit_count = slot.limit_count
+        self._crc_offset = slot.crc
+        self._interval_ns, self._stale_after_ns = interval_ns, stale_after_ns
+        dtype = slot_dtype(slot)
+        header = self._segment.header
+        self.ring: NDArray[np.void] = np.frombuffer(self._segment.memory, dtype, header.slot_count, header.ring_offset)
+        self._ring_bytes = self.ring.view(np.uint8).reshape(header.slot_count, dtype.itemsize)
+        self.record: NDArray[np.void] = np.zeros(1, dtype)
+        self._record_bytes = self.record.view(np.uint8)
+        self.head = self._segment.word(layout.HEAD_OFFSET) if self._segment.taken_over else 0
+        self.epoch = int.from_bytes(os.urandom(WORD_BYTES), "little") >> 1 | 1
+        self._thread_id = threading.get_native_id()
+        self._flags_address = address_of(self._segment.memory) + layout.FLAGS_OFFSET
+        self._flags = [-1] * (1 + self._limit_count)
+        self._announce(kernel_marks_death=kernel_marks_death)
+
+    @property
+    def taken_over(self) -> bool:
+        """True when the history of a dead sampler goes on."""
+        return self._segment.taken_over
+
+    @property
+    def last(self) -> NDArray[np.void]:
+        """The newest sample in the ring, shape (1,), a copy."""
+        slot = self.head % len(self.ring)
+        return self.ring[slot : slot + 1].copy()
+
+    def publish(self, *, mono_ns: int, realtime_ns: int, verdicts: NDArray[np.uint64]) -> None:
+        """Copy the record into the ring, then show it: head, flags, beat.
+
+        Args:
+            mono_ns: when the readings were taken, on the monotonic clock; the record has it already.
+            realtime_ns: the same for people.
+            verdicts: one word per limit, shape (K,); the overall one is in the record.
+
+        Raises:
+            FencedError: another sampler took the segment; nothing was written.
+        """
+        self.check_fence()
+        number = self.head + 1
+        record = self.record
+        record["number"] = record["number_end"] = number
+        record["epoch"] = self.epoch
+        record["mono_ns"], record["realtime_ns"] = mono_ns, realtime_ns
+        sealed = self._record_bytes.data[: self._crc_offset]
+        self._record_bytes[self._crc_offset :] = np.frombuffer(SLOT_TAIL.pack(crc32(sealed), number), np.uint8)
+        self._ring_bytes[number % len(self.ring)] = self._record_bytes
+        self.head = number
+        self._segment.store(layout.HEAD_OFFSET, number)
+        self._press([int(record["verdict"][0]), *verdicts.tolist()])
+        self.beat(mono_ns)
+        if self._state != layout.LIVE:
+            self._go_live(realtime_ns)
+
+    def beat(self, mono_ns: int) -> None:
+        """Say that the sampling loop turned at *mono_ns*. Only the loop itself may say so."""
+        self._segment.store(layout.BEAT_OFFSET, mono_ns)
+
+    def check_fence(self) -> None:
+        """Raise :class:`FencedError` unless the segment still bears this sampler's epoch."""
+        if self._segment.word(layout.EPOCH_OFFSET) != self.epoch:
+            raise FencedError
+
+    def tell_collector(self, index: int, *, last_ok_mono_ns: int, error_count: int) -> None:
+        """Store when collector *index* last succeeded and how often it has failed."""
+        offset = layout.COLLECTORS_OFFSET + index * layout.COLLECTOR_STRIDE
+        self._segment.store(offset, last_ok_mono_ns)
+        self._segment.store(offset + WORD_BYTES, error_count)
+
+    def close(self) -> None:
+        """Stop cleanly: readers see "stopped" at once; the name goes if it is still ours."""
+        mine = self._segment.word(layout.EPOCH_OFFSET) == self.epoch
+        if mine:
+            self._segment.store(layout.STATE_OFFSET, layout.STOPPED)
+            self._segment.store(layout.BEAT_OFFSET, layout.NO_BEAT)
+            for index in range(len(self._flags)):
+                self._store_flag(index, ended_word(self._segment.word(self._flag_offset(index))))
+        if self._robust is not None:
+            self._robust.forget()
+        del self.ring, self._ring_bytes  # views pin the mapping
+        self._segment.close(unlink=mine)
+
+    def _announce(self, *, kernel_marks_death: bool) -> None:
+        """Become the owner: fence the predecessor, register the flags, say who this is."""
+        segment = self._segment
+        self._state = layout.STARTING
+        segment.store(layout.EPOCH_OFFSET, self.epoch)
+        segment.store(layout.INCARNATION_OFFSET, segment.word(layout.INCARNATION_OFFSET) + 1)
+        count = len(self._flags)
+        self._robust = RobustList(self._flags_address, count) if kernel_marks_death else None
+        segment.store(layout.CAPABILITIES_OFFSET, KERNEL_MARKS_DEATH if kernel_marks_death else 0)
+        segment.store(layout.PID_OFFSET, os.getpid())
+        segment.store(layout.START_TICKS_OFFSET, start_ticks())
+        segment.store(layout.INTERVAL_OFFSET, self._interval_ns)
+        segment.store(layout.STALE_AFTER_OFFSET, self._stale_after_ns)
+        for index in range(layout.COLLECTORS_MAX):
+            self.tell_collector(index, last_ok_mono_ns=0, error_count=0)
+
+    def _go_live(self, realtime_ns: int) -> None:
+        """Show the first sample: only now may anybody attach, and only now is an old segment retired."""
+        segment = self._segment
+        segment.store(layout.STATE_OFFSET, layout.LIVE)
+        self._state = layout.LIVE
+        segment.complete(
+            segment.header._replace(
+                capabilities=segment.word(layout.CAPABILITIES_OFFSET),
+                boot_id=boot_id(),
+                pid=os.getpid(),
+                pid_start_ticks=start_ticks(),
+                created_realtime_ns=realtime_ns,
+                interval_ns=self._interval_ns,
+                stale_after_ns=self._stale_after_ns,
+            )
+        )
+
+    def _press(self, verdicts: list[int]) -> None:
+        """Store each flag that changed, and wake who waits for it."""
+        for index, verdict in enumerate(verdicts):
+            word = flag_word(verdict, self._thread_id)
+            if word != self._flags[index]:
+                self._store_flag(index, word)
+
+    def _store_flag(self, index: int, word: int) -> None:
+        self._flags[index] = word
+        self._segment.store(self._flag_offset(index), word)
+        if futex.HAS_FUTEX:
+            futex.wake(self._flags_address + index * layout.FLAG_STRIDE)
+
+    @staticmethod
+    def _flag_offset(index: int) -> int:
+        return layout.FLAGS_OFFSET + index * layout.FLAG_STRIDE
+
+
+def start_ticks() -> int:
+    """Return when this process started, in clock ticks since boot; 0 where /proc does not say.
+
+    Source: proc_pid_stat(5), field 22.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,58 @@
+"""From the names that a worker watches to the flags that it reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shm_monitor.errors import UnknownLimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shm_monitor.schema import Limit, Schema
+
+OVERALL: tuple[int, ...] = (0,)
+
+
+def flag_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
+    """Return the flags of the limits in *watch*, in order, each once; flag 0 is the overall verdict.
+
+    A name is a limit's own (``memory``, ``gpu:3``, ``gpu-memory:3``), ``gpu`` for every limit of every GPU,
+    or a device's UUID for every limit of that device.
+
+    Raises:
+        UnknownLimitError: a name that this sampler does not have; lists those it has.
+    """
+    found: dict[int, None] = {}
+    for name in watch:
+        matching = [index + 1 for index, limit in enumerate(schema.limits) if _matches(name, limit)]
+        if not matching:
+            raise UnknownLimitError(name, known_names(schema))
+        found.update(dict.fromkeys(matching))
+    return tuple(found) or OVERALL
+
+
+def known_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
+    """Return the same less the names that are unknown, and the overall flag where none is known.
+
+    For a reader that must not raise: its GPU may be gone after a restart.
+    """
+    known = [name for name in watch if any(_matches(name, limit) for limit in schema.limits)]
+    return flag_indices(known, schema)
+
+
+def is_one_limit(watch: tuple[str, ...]) -> bool:
+    """Say whether *watch* names one limit, whatever the sampler has; ``gpu`` and a UUID may stand for several."""
+    single = {"memory", "cpu", "network"}
+    return len(watch) == 1 and (watch[0] in single or watch[0].startswith(("gpu:", "gpu-memory:")))
+
+
+def known_names(schema: Schema) -> tuple[str, ...]:
+    """Return every name that can be watched."""
+    names = [limit.name for limit in schema.limits]
+    uuids = [limit.device for limit in schema.limits if limit.device]
+    return tuple(dict.fromkeys([*names, *(["gpu"] if uuids else []), *uuids]))
+
+
+def _matches(name: str, limit: Limit) -> bool:
+    return (bool(name) and name in {limit.name, limit.device}) or (name == "gpu" and limit.name.startswith("gpu"))
