@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Explanation": "explanation",
+    "History": "history",
     "Level": "schema",
     "Reader": "reader",
     "ResourceConfig": "config",
     "ResourceManager": "manager",
     "ResourceMonitor": "monitor",
+    "Snapshot": "snapshot",
     "Status": "status",
     "attach": "reader",
     "ConfigError": "errors",
@@ -20,6 +23,7 @@ _HOMES = {
     "SamplerError": "errors",
     "SegmentError": "errors",
     "StaleError": "errors",
+    "UnknownMetricError": "errors",
 }
 
 if TYPE_CHECKING:
@@ -29,11 +33,15 @@ if TYPE_CHECKING:
     from shm_monitor.errors import SamplerError as SamplerError
     from shm_monitor.errors import SegmentError as SegmentError
     from shm_monitor.errors import StaleError as StaleError
+    from shm_monitor.errors import UnknownMetricError as UnknownMetricError
+    from shm_monitor.explanation import Explanation as Explanation
+    from shm_monitor.history import History as History
     from shm_monitor.manager import ResourceManager as ResourceManager
     from shm_monitor.monitor import ResourceMonitor as ResourceMonitor
     from shm_monitor.reader import Reader as Reader
     from shm_monitor.reader import attach as attach
     from shm_monitor.schema import Level as Level
+    from shm_monitor.snapshot import Snapshot as Snapshot
     from shm_monitor.status import Status as Status
 
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the keys are strings

@@ -120,7 +120,7 @@ class Attachment:
         """
         self.live_words()
         if self._view is None:
-            raise self.trouble
+            raise self.trouble.with_traceback(None)  # raised again and again, it would grow each time
         return self._view
 
     @property
@@ -141,13 +141,14 @@ class Attachment:
         return [start + index * layout.FLAG_STRIDE for index in self.indices]
 
     def close(self) -> None:
-        """Unmap. The reader then answers as if its sampler were gone."""
+        """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone.
+
+        Not unmapped by force: another thread may be between two flags, and would read where nothing is.
+        """
         self._closed = True
         self._bind([])
-        view, self._view = self._view, None
+        self._view = None
         self.trouble = NotFoundError(self.name, "(closed reader)")
-        if view is not None:
-            view.close()
 
     def _decide(self) -> bool:
         """Answer when a hot byte is not zero: pressed, or dead, stopped, retired, taken over, or never there."""
@@ -211,8 +212,10 @@ class Attachment:
     def _warn_once(self) -> None:
         """Log one warning per death, not per question."""
         view = self._view
-        death = "absent" if view is None else (view.identity, view.word(layout.EPOCH_OFFSET))
-        if self._warned_of == death or self._closed:
+        # Not the epoch: a sampler that starts stores its own before its first sample, in the middle of the same death.
+        death = "absent" if view is None else (view.identity, view.word(layout.INCARNATION_OFFSET))
+        state = self.state
+        if self._warned_of == death or self._closed or state == LIVE:  # it has come back since we looked
             return
         self._warned_of = death
         import logging  # 5 ms that only a worker without a sampler pays
@@ -220,7 +223,7 @@ class Attachment:
         logging.getLogger("shm_monitor").warning(
             "the sampler %r is %s: should_prune() answers by on_stale=%r until one is back; try: shm-monitor status",
             self.name,
-            self.state,
+            state,
             self.on_stale,
         )
 

@@ -41,11 +41,11 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         stale_after: seconds without a sign of life after which a sampler counts as hung; None: see
             :attr:`stale_after_seconds`.
         scope: whose memory and CPU count: auto, host, a cgroup path, ``pid:N`` (that process's cgroup).
-        interfaces: network interfaces that count; empty: all but loopback.
+        interfaces: network interfaces that count, by name or shell pattern; empty: all but loopback and virtual ones.
         mounts: mount points whose space is measured.
         gpus: GPUs that are measured, by NVML index or UUID; None: all.
         gpu_interval: seconds between two readings of the GPUs; None: at each sample.
-        cuda_visible_devices: measure only the GPUs that ``CUDA_VISIBLE_DEVICES`` shows.
+        only_visible_gpus: measure only the GPUs that ``CUDA_VISIBLE_DEVICES`` shows.
         allow_injection: let ``shm-monitor inject`` put false readings in, to try a worker's reaction.
 
     Raises:
@@ -72,7 +72,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     mounts: tuple[str, ...] = ()
     gpus: tuple[str, ...] | None = None
     gpu_interval: float | None = None
-    cuda_visible_devices: bool = False
+    only_visible_gpus: bool = False
     allow_injection: bool = False
 
     def __post_init__(self) -> None:

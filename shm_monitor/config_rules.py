@@ -167,7 +167,8 @@ RULES: dict[str, Rule] = {
         r"auto|host|/[^\0\r\n]*|pid:[1-9][0-9]{0,9}", "auto, host, a cgroup path such as /system.slice/x, or pid:1234"
     ),
     "interfaces": Names(
-        r"[^\s,/\0]{1,127}", "names of network interfaces with commas between, such as eth0,eth1; none for all"
+        r"[^\s,/\0]{1,127}",
+        "names or patterns of network interfaces with commas between, such as eth0,ib*; none for all",
     ),
     "mounts": Names(r"/[^,\s\0]*", "absolute paths of mount points with commas between, such as /,/data"),
     "gpus": Names(
@@ -176,7 +177,7 @@ RULES: dict[str, Rule] = {
         every="all",
     ),
     "gpu_interval": Number(0.01, 3_600, "seconds", optional=True),
-    "cuda_visible_devices": Switch(),
+    "only_visible_gpus": Switch(),
     "allow_injection": Switch(),
 }
 

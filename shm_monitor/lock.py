@@ -7,12 +7,13 @@ fcntl lock on the segment itself is lost when any descriptor of it closes, and m
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
 import sys
 
-from shm_monitor.errors import AlreadyRunningError, UntrustedError
+from shm_monitor.errors import AlreadyRunningError, NoSpaceError, UntrustedError
 from shm_monitor.names import LOCK_SUFFIX, side_path
 
 # struct flock of fcntl(2): Linux puts the type first, macOS the offsets.
@@ -28,6 +29,7 @@ class Lock:
         Raises:
             AlreadyRunningError: somebody holds it; says who.
             UntrustedError: the lock file belongs to somebody else or is a link.
+            NoSpaceError: shared memory is full.
         """
         self.path = side_path(name, LOCK_SUFFIX)
         self._fd = _locked(name, self.path)
@@ -36,8 +38,9 @@ class Lock:
     def release(self) -> None:
         """Remove the lock file and give the lock back; in a forked child, nothing."""
         if self._fd >= 0 and os.getpid() == self._pid:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
+            if _is_at(self._fd, self.path):  # else somebody removed it, and the file there is another sampler's lock
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
             os.close(self._fd)
         self._fd = -1
 
@@ -62,7 +65,7 @@ def _locked(name: str, path: str) -> int:
         fd = _open(name, path)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             holder = _holder(fd)
             os.close(fd)
             raise AlreadyRunningError(name, holder or 0) from None
@@ -75,6 +78,9 @@ def _open(name: str, path: str) -> int:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if error.errno == errno.ENOSPC:  # out of inodes
+            free = os.statvfs(os.path.dirname(path))
+            raise NoSpaceError(path, 1, free.f_bavail * free.f_frsize if free.f_favail else 0) from error
         raise UntrustedError(name, path, os.strerror(error.errno or 0)) from error
     owner = os.fstat(fd).st_uid
     if owner != os.getuid():

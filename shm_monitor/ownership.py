@@ -13,7 +13,7 @@ from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
 
 from shm_monitor import layout
-from shm_monitor.errors import MonitorError, NoSpaceError, NotFoundError
+from shm_monitor.errors import MonitorError, NoSpaceError, NotFoundError, UntrustedError
 from shm_monitor.flags import ended_word
 from shm_monitor.layout import HEADER, Header, SlotLayout
 from shm_monitor.names import HAS_DIRECTORY, NEW_SUFFIX, SHM_DIRECTORY, object_name, object_path
@@ -33,17 +33,19 @@ class OwnedSegment:
         taken_over: true when the ring, the flags and the head of a dead sampler go on.
     """
 
-    def __init__(self, name: str, schema: bytes, slot: SlotLayout, slot_count: int) -> None:
+    def __init__(self, name: str, schema: bytes, slot: SlotLayout, *, slot_count: int, capabilities: int) -> None:
         """Take over the segment *name* if it means the same in every byte, else prepare a new one beside it.
 
         Raises:
             NoSpaceError: shared memory is full; nothing is left behind.
+            UntrustedError: somebody else has the name, and it may not be replaced.
         """
         self.name = name
-        self.header = layout.plan(schema, slot, slot_count)
+        # Readers look at the capabilities once, when they attach: other capabilities are another segment.
+        self.header = layout.plan(schema, slot, slot_count)._replace(capabilities=capabilities, boot_id=boot_id())
         self._retiring: SharedMemory | None = None
         old = _readable(name)
-        self.taken_over = old is not None and _continues(old, self.header, name, slot)
+        self.taken_over = old is not None and _continues(old, self.header, name, schema=schema, slot=slot)
         if self.taken_over:
             self._shared = _attach(object_name(name))
         else:
@@ -71,7 +73,7 @@ class OwnedSegment:
             self.memory[layout.WORD_BYTES : HEADER.size] = packed[layout.WORD_BYTES :]
             self.store(0, header.magic)
             if HAS_DIRECTORY:
-                os.rename(object_path(self.name) + NEW_SUFFIX, object_path(self.name))
+                _rename(self.name)
             self._identity = identity(self.name)
         if self._retiring is not None:
             retire(self._retiring)
@@ -90,8 +92,12 @@ class OwnedSegment:
 
 
 def retire(shared: SharedMemory) -> None:
-    """Tell the readers of *shared* that another segment has its name: state, flags that read as ended; then unmap."""
+    """Tell the readers of *shared* that another segment has its name: state, flags that read as ended; then unmap.
+
+    A sampler that still writes there, because it was taken for dead, is fenced: no epoch is zero.
+    """
     words = _buffer(shared).cast("Q")
+    words[layout.EPOCH_OFFSET // layout.WORD_BYTES] = 0
     words[layout.STATE_OFFSET // layout.WORD_BYTES] = layout.RETIRED
     first = layout.FLAGS_OFFSET // layout.WORD_BYTES
     for index in range(first, first + layout.FLAG_COUNT):
@@ -129,19 +135,15 @@ def _readable(name: str) -> Header | None:
     return header
 
 
-def _continues(old: Header, planned: Header, name: str, slot: SlotLayout) -> bool:
+def _continues(old: Header, planned: Header, name: str, *, schema: bytes, slot: SlotLayout) -> bool:
     """Say whether *old* means the same as *planned* in every byte, in this boot, and its newest sample is whole."""
-    same = (old.layout_hash, old.total_size, old.slot_count, old.slot_stride, old.schema_size) == (
-        planned.layout_hash,
-        planned.total_size,
-        planned.slot_count,
-        planned.slot_stride,
-        planned.schema_size,
-    )
-    if not same or old.boot_id != boot_id():
+    constant = Header._fields.index("pid")  # what comes before is written once, what follows at each takeover
+    if old[:constant] != planned[:constant]:
         return False
     memory, header, _ = open_read_only(name)
     with memory:
+        if memory[layout.SCHEMA_OFFSET : layout.SCHEMA_OFFSET + len(schema)] != schema:
+            return False
         head = int.from_bytes(memory[layout.HEAD_OFFSET : layout.HEAD_OFFSET + layout.WORD_BYTES], "little")
         state = int.from_bytes(memory[layout.STATE_OFFSET : layout.STATE_OFFSET + layout.WORD_BYTES], "little")
         return (
@@ -166,20 +168,29 @@ def boot_id() -> bytes:
 def _create(name: str, size: int) -> SharedMemory:
     """Return a new object of *size* bytes with its memory reserved: on a full tmpfs the first touch is a SIGBUS."""
     new_name = object_name(name) + (NEW_SUFFIX if HAS_DIRECTORY else "")
-    unlink_object(new_name)
     try:
+        unlink_object(new_name)
         with _untracked():
             shared = SharedMemory(new_name, create=True, size=size)
     except OSError as error:
-        unlink_object(new_name)
-        raise _no_space(name, size, error) from error
+        with contextlib.suppress(OSError):
+            unlink_object(new_name)
+        raise _refusal(name, size, error) from error
     try:
         _reserve(new_name, size)
     except OSError as error:
         shared.close()
         unlink_object(new_name)
-        raise _no_space(name, size, error) from error
+        raise _refusal(name, size, error) from error
     return shared
+
+
+def _rename(name: str) -> None:
+    path = object_path(name)
+    try:
+        os.rename(path + NEW_SUFFIX, path)
+    except OSError as error:  # a directory, or a file that the sticky bit of /dev/shm keeps for its foreign owner
+        raise UntrustedError(name, path, f"it cannot be replaced ({os.strerror(error.errno or 0)})") from error
 
 
 def _reserve(new_name: str, size: int) -> None:
@@ -192,9 +203,11 @@ def _reserve(new_name: str, size: int) -> None:
         os.close(fd)
 
 
-def _no_space(name: str, size: int, error: OSError) -> OSError | NoSpaceError:
+def _refusal(name: str, size: int, error: OSError) -> MonitorError:
+    """Return what a failure to make the object of *name* means to its user."""
     if error.errno not in {errno.ENOSPC, errno.ENOMEM, errno.EFBIG}:
-        return error
+        path = object_path(name) + NEW_SUFFIX
+        return UntrustedError(name, path, f"it cannot be made ({os.strerror(error.errno or 0)})")
     free = os.statvfs(SHM_DIRECTORY) if HAS_DIRECTORY else None
     return NoSpaceError(object_path(name), size, free.f_bavail * free.f_frsize if free else 0)
 

@@ -17,7 +17,7 @@ from shm_monitor.address import address_of
 from shm_monitor.errors import FencedError
 from shm_monitor.flags import ended_word, flag_word
 from shm_monitor.layout import KERNEL_MARKS_DEATH, SLOT_TAIL, WORD_BYTES, SlotLayout
-from shm_monitor.ownership import OwnedSegment, boot_id
+from shm_monitor.ownership import OwnedSegment
 from shm_monitor.robust import RobustList
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Publisher:
             NoSpaceError: shared memory is full.
         """
         slot = slot_of(schema)
-        self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count)
+        capabilities = KERNEL_MARKS_DEATH if kernel_marks_death else 0
+        self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count=slot_count, capabilities=capabilities)
         self._limit_count = slot.limit_count
         self._crc_offset = slot.crc
         self._interval_ns, self._stale_after_ns = interval_ns, stale_after_ns
@@ -165,10 +166,8 @@ class Publisher:
         segment = self._segment
         self._state = layout.STARTING
         segment.store(layout.EPOCH_OFFSET, self.epoch)
-        segment.store(layout.INCARNATION_OFFSET, segment.word(layout.INCARNATION_OFFSET) + 1)
         count = len(self._flags)
         self._robust = RobustList(self._flags_address, count) if kernel_marks_death else None
-        segment.store(layout.CAPABILITIES_OFFSET, KERNEL_MARKS_DEATH if kernel_marks_death else 0)
         segment.store(layout.PID_OFFSET, os.getpid())
         segment.store(layout.START_TICKS_OFFSET, start_ticks())
         segment.store(layout.INTERVAL_OFFSET, self._interval_ns)
@@ -180,11 +179,10 @@ class Publisher:
         """Show the first sample: only now may anybody attach, and only now is an old segment retired."""
         segment = self._segment
         segment.store(layout.STATE_OFFSET, layout.LIVE)
+        segment.store(layout.INCARNATION_OFFSET, (segment.word(layout.INCARNATION_OFFSET) + 1) % 2**64)
         self._state = layout.LIVE
         segment.complete(
             segment.header._replace(
-                capabilities=segment.word(layout.CAPABILITIES_OFFSET),
-                boot_id=boot_id(),
                 pid=os.getpid(),
                 pid_start_ticks=start_ticks(),
                 created_realtime_ns=realtime_ns,
@@ -194,9 +192,12 @@ class Publisher:
         )
 
     def _press(self, verdicts: list[int]) -> None:
-        """Store each flag that changed, and wake who waits for it."""
-        for index, verdict in enumerate(verdicts):
-            word = flag_word(verdict, self._thread_id)
+        """Store each flag that changed, and wake who waits for it; the overall one last.
+
+        At a takeover readers ask flag 0 whether the sampler lives: by then no flag may be a dead sampler's.
+        """
+        for index in reversed(range(len(verdicts))):
+            word = flag_word(verdicts[index], self._thread_id)
             if word != self._flags[index]:
                 self._store_flag(index, word)
 

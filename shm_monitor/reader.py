@@ -13,7 +13,7 @@ from shm_monitor.attachment import ON_STALE, Attachment, OnStale
 from shm_monitor.errors import ConfigError, SegmentError
 from shm_monitor.flags import HOT_BYTE, reasons_of
 from shm_monitor.schema import Level, Reason
-from shm_monitor.status import LIVE, Status, beat_age_ns, state_of, status_of
+from shm_monitor.status import LIVE, Status, beat_age_ns, state_of, state_of_error, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -210,8 +210,8 @@ class Reader:
         attachment = self._attachment
         try:
             return status_of(attachment.view())
-        except SegmentError:
-            return Status(self.name, attachment.state, str(attachment.trouble))
+        except SegmentError as error:
+            return Status(self.name, state_of_error(error), str(error))
 
     def age(self) -> float:
         """Return how many seconds ago the sampling loop last turned.
@@ -222,8 +222,9 @@ class Reader:
         return beat_age_ns(self.view()) / 1e9
 
     def close(self) -> None:
-        """Unmap. The reader then answers as if its sampler were gone."""
+        """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone."""
         self._attachment.close()
+        self._decoder = None
 
     def __enter__(self) -> Self:
         """Return the reader itself."""

@@ -141,7 +141,7 @@ def sources_for(order: Order) -> list[Source]:
         mounts=config.mounts,
         gpus=config.gpus,
         gpu_interval=config.gpu_interval,
-        cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES") if config.cuda_visible_devices else None,
+        cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES") if config.only_visible_gpus else None,
         owner_pid=order.owner_pid,
     )
     for path in order.collectors:

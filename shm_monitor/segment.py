@@ -32,6 +32,8 @@ def open_read_only(name: str) -> tuple[mmap.mmap, Header, tuple[int, int]]:
         found = os.fstat(fd)
         size = _trusted_size(name, path, found)
         memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+    except (OSError, ValueError) as error:  # no address space left, or it has just become shorter
+        raise UntrustedError(name, path, f"it cannot be mapped ({error})") from error
     finally:
         os.close(fd)
     try:
@@ -68,7 +70,8 @@ def identity(name: str) -> tuple[int, int] | None:
 def _open(name: str, path: str) -> int:
     try:
         if HAS_DIRECTORY:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # O_NONBLOCK: opening a FIFO that somebody put there would wait for ever.
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         from _posixshmem import shm_open  # macOS has no directory of its shared memory
 
         return int(shm_open(f"/{object_name(name)}", os.O_RDONLY, mode=0))

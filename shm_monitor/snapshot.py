@@ -2,6 +2,7 @@
 
 A field that is ``None`` is unknown; ``Snapshot.unavailable`` says why. Bytes and counts are ``int``. The names are
 those of the metrics in the schema, where unit, help and source of each can be read (``shm-monitor schema``).
+Snapshots of one sample share their parts, dicts and lists too: read them, or copy them before a change.
 """
 
 from __future__ import annotations
@@ -173,7 +174,6 @@ class Workers(msgspec.Struct, frozen=True, gc=False):
     count: Integer = None
     cpu_percent: Float = None
     rss_bytes: Integer = None
-    uss_bytes: Integer = None
     pss_bytes: Integer = None
     processes: list[Worker] = []
 
@@ -256,7 +256,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
         other: metrics that this version has no field for, by metric name.
         unavailable: why a reading is unknown, by metric name: error, not_supported, mig, unified_memory,
             no_permission, gpu_lost, not_yet_sampled, timeout or disabled. ``not_supported`` also where the sampler
-            has no such metric.
+            has no such metric. Without a GPU ``gpu`` says why there is none, in words.
     """
 
     name: str

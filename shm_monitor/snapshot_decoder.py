@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shm_monitor.flags import LEVEL_SHIFT
 from shm_monitor.schema import Level, Schema, why_unknown
 from shm_monitor.snapshot import CollectorState, LimitState, Rolled, Snapshot
-from shm_monitor.snapshot_assembly import Assembly, Groups, named
+from shm_monitor.snapshot_assembly import Assembly, Groups
 from shm_monitor.snapshot_limits import LEVEL_TEXTS, limit_readers, statistic_picks
 from shm_monitor.snapshot_pattern import NUMBERS_OFFSET, Pattern, Pick, Pool
 from shm_monitor.snapshot_plan import Plan
@@ -53,8 +53,8 @@ class Decoder:
 
     def __init__(self, schema: Schema) -> None:
         """Prepare for *schema*; about 1 ms."""
-        self._metrics, self._collectors = schema.metrics, schema.collectors
         self._schema = schema
+        self._metrics, self._collectors = schema.metrics, schema.collectors
         self._plan = Plan(schema)
         self._integer = [metric.integer for metric in schema.metrics] + [False] * (3 * schema.rolled_count)
         self._limits = limit_readers(schema)
@@ -112,8 +112,10 @@ class Decoder:
 
     def _collector_states(self, words: Sequence[int], now_ns: int) -> dict[str, CollectorState]:
         """Return how each collector is doing; a success after *now_ns* was just now."""
-        ages = [(now_ns - at) * 1e-9 if 0 < at < now_ns else 0.0 if at else None for at in words[::2]]
-        return named(self._collectors, map(CollectorState, ages, words[1::2]))
+        return {
+            name: CollectorState((now_ns - at) * 1e-9 if 0 < at < now_ns else 0.0 if at else None, errors)
+            for name, at, errors in zip(self._collectors, words[::2], words[1::2], strict=True)
+        }
 
     def _decode(self, sample: Sample, last: _Decoded | None) -> _Decoded:
         """Return what belongs to *sample* alone; likely its pattern is that of the *last* one."""

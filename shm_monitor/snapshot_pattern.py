@@ -82,9 +82,10 @@ def unpacker(indices: Iterable[int], code: str) -> Unpack:
 
 def _picker(places: Sequence[int]) -> Pick:
     """Return what takes *places* out of a tuple, as a tuple whatever their number (an itemgetter of one does not)."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return itemgetter(slice(places[0], places[0] + 1)) if places else itemgetter(slice(0))
+    start = places[0] if places else 0
+    if list(places) == list(range(start, start + len(places))):  # a slice is quicker, too
+        return itemgetter(slice(start, start + len(places)))
+    return itemgetter(*places)
 
 
 def _is_unknown(value: float, *, whole: bool) -> bool:

@@ -77,7 +77,10 @@ def state_of(view: View) -> str:
         return RETIRED
     if state == layout.STOPPED:
         return STOPPED
-    if view.flag(0) & DIED or beat_age_ns(view) > view.word(layout.STALE_AFTER_OFFSET):
+    beat = view.word(layout.BEAT_OFFSET)
+    if view.flag(0) & DIED or beat == layout.NO_BEAT:
+        return STALE
+    if time.monotonic_ns() - beat > view.word(layout.STALE_AFTER_OFFSET):
         return STALE
     return LIVE if state == layout.LIVE else STARTING
 

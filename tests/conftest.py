@@ -26,6 +26,8 @@ from shm_monitor.schema import Level, Limit, Metric, Schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.light_sampler import LightSamplers
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
@@ -120,3 +122,18 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
     for one in made:
         with contextlib.suppress(Exception):
             one.close()
+
+
+def child_environment(**settings: str) -> dict[str, str]:
+    """Return an environment in which a child finds the same modules as this process, and these *settings*."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SHM_MONITOR_")}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **settings}
+
+
+@pytest.fixture(scope="session")
+def light() -> Iterator[LightSamplers]:
+    """Samplers that start in 10 ms, one zygote for all tests; see :mod:`tests.light_sampler`."""
+    from tests.light_sampler import LightSamplers
+
+    with LightSamplers() as made:
+        yield made

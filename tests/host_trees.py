@@ -75,7 +75,7 @@ def sample(collector: Collector) -> dict[str, float | str]:
     }
 
 
-def readings(collector: Collector, *fields: str) -> tuple[float | str, ...]:
+def readings(collector: Collector, *fields: str) -> tuple[object, ...]:
     """Return the readings of *fields* of the collector's group."""
     found = sample(collector)
     return tuple(found[f"{collector.metrics[0].group}.{field}"] for field in fields)

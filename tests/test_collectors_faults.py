@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def host_collectors(tree: Tree) -> list[Collector]:
 
 
 def read_all(found: list[Collector]) -> dict[str, float | str]:
-    return {name: value for collector in found for name, value in sample(collector).items()}
+    """Return all readings but those of the real /dev/shm, which are not in the tree."""
+    everything = {name: value for collector in found for name, value in sample(collector).items()}
+    return {name: value for name, value in everything.items() if not name.startswith("memory.shm_")}
 
 
 DAMAGES = ("missing", "empty", "garbage", "a directory")
@@ -120,6 +123,20 @@ def test_a_file_of_procfs_is_kept_open_and_shows_the_present() -> None:
     file.close()
     assert file.read().split()[0] == first.split()[0]
     file.close()
+
+
+def test_a_process_that_ended_is_never_another_one_with_its_pid() -> None:
+    """A pid is used again: the file of the first process stays gone, whatever is under its name now."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        file = ProcFile(f"/proc/{process.pid}/status", follow=False)
+        assert b"sleep" in file.read()
+        file.path = "/proc/self/status"
+        process.kill()
+        process.wait()
+
+        with pytest.raises(ProcessLookupError):
+            file.read()
+        file.close()
 
 
 def test_a_list_longer_than_a_page_is_read_whole() -> None:

@@ -164,7 +164,7 @@ def test_swap_rates_are_unknown_first_and_then_pages_per_second(tmp_path: Path) 
 
 
 def test_events_are_those_of_our_subtree_and_of_the_limits_above_but_not_of_siblings(tmp_path: Path) -> None:
-    """train: high 2 + max 3 + oom 1 + kill 1; pod1 itself: max 5, oom 1; what memory.events of pod1 adds is not ours."""
+    """train: high 2, max 3, oom 1, kill 1; pod1 itself: max 5, oom 1; what memory.events of pod1 adds is not ours."""
     assert readings(memory(Tree("v2", tmp_path)), "reclaim_events_count", "oom_events_count") == (2 + 3 + 5, 2 + 1)
 
 

@@ -29,7 +29,7 @@ def test_the_defaults_are_those_of_the_issue() -> None:
     assert config.max_memory_usage_mb is None
     assert (config.rolling_window_size, config.history_seconds, config.stale_after) == (None, None, None)
     assert (config.scope, config.interfaces, config.mounts, config.gpus) == ("auto", (), (), None)
-    assert (config.cuda_visible_devices, config.allow_injection) == (False, False)
+    assert (config.only_visible_gpus, config.allow_injection) == (False, False)
 
 
 def test_every_field_has_a_rule_and_every_rule_a_field() -> None:
@@ -87,7 +87,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("gpus", (0,)),
         ("gpus", ("first",)),
         ("gpu_interval", 0),
-        ("cuda_visible_devices", None),
+        ("only_visible_gpus", None),
         ("allow_injection", 0),
     ],
 )

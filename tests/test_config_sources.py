@@ -56,7 +56,7 @@ SPELLED: dict[str, tuple[str, object]] = {
     "mounts": ("/,/data", ("/", "/data")),
     "gpus": ("0 3", ("0", "3")),
     "gpu_interval": ("5", 5.0),
-    "cuda_visible_devices": ("1", True),
+    "only_visible_gpus": ("1", True),
     "allow_injection": ("TRUE", True),
 }
 

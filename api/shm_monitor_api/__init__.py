@@ -1,0 +1,34 @@
+"""The REST face of shm-monitor: one more reader of the segment, that answers over HTTP.
+
+``uvicorn shm_monitor_api:app`` serves the sampler that ``SHM_MONITOR_NAME`` names; :func:`create_app` builds an
+application with settings of its own. ``shm-monitor api`` does the same with a server whose limits are set for it.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from shm_monitor_api.application import create_app as create_app
+    from shm_monitor_api.settings import ApiConfig as ApiConfig
+
+    app: FastAPI
+
+__all__ = ["ApiConfig", "app", "create_app"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "app":
+        # Made when it is asked for, so that importing the package reads no environment and looks for no sampler.
+        from shm_monitor_api.application import create_app
+        from shm_monitor_api.settings import ApiConfig
+
+        value: object = create_app(ApiConfig.from_environ())
+    elif name == "create_app":
+        from shm_monitor_api.application import create_app as value
+    elif name == "ApiConfig":
+        from shm_monitor_api.settings import ApiConfig as value
+    else:
+        raise AttributeError(f"module 'shm_monitor_api' has no attribute {name!r}")
+    globals()[name] = value
+    return value

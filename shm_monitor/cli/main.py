@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from shm_monitor import __version__, names
 from shm_monitor.cli import exits
-from shm_monitor.errors import ConfigError, MissingDependencyError, MonitorError
+from shm_monitor.errors import (
+    ConfigError,
+    MissingDependencyError,
+    MonitorError,
+    UnknownLimitError,
+    UnknownMetricError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = int(_verb(given.module)(given))
         sys.stdout.flush()
-    except (ConfigError, MissingDependencyError) as error:
+    except (ConfigError, MissingDependencyError, UnknownLimitError, UnknownMetricError) as error:
         return _failed(error, exits.USAGE)
     except MonitorError as error:
         return _failed(error, exits.NO_SAMPLER)
@@ -58,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = _verb_parser(verbs, "run", "run:run", "run a sampler in the foreground, or beside a command: run -- CMD ...")
     _config_options(run)
+    run.add_argument("--no-api", action="store_true", help="the sampler alone, without the REST API beside it")
     run.add_argument("--no-view", action="store_true", help="log lines instead of the live view of a terminal")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="run CMD with SHM_MONITOR_NAME set")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.cli import exits
 from shm_monitor.config import ResourceConfig, explain
+from shm_monitor.config_rules import RULES, from_text
 from shm_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def overrides(given: argparse.Namespace) -> dict[str, object]:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError("--set", text, "argument", "KEY=VALUE, such as check_interval=0.5")
-        found[key.strip().lower()] = value
+        field = key.strip().lower()
+        found[field] = from_text(field, value.strip()) if field in RULES else value
     return found | ({"name": given.name} if given.name else {})
 
 

@@ -83,7 +83,7 @@ class Cgroups:
         """
         self._scope = scope
         self._roots = roots
-        self._file = ProcFile(Path(roots.proc, scope.process, "cgroup"))
+        self._file = ProcFile(Path(roots.proc, scope.process, "cgroup"), follow=False)  # pids are used again
         self._membership = b""
         self.changed()
         self._mounts = list(_mounts(roots))

@@ -190,7 +190,7 @@ class Allowed:
         self._status: ProcFile | None = None
         self._cpusets: Sequence[ProcFile] = ()
         if scope.kind == "pid":
-            self._status = ProcFile(Path(roots.proc, scope.process, "status"))
+            self._status = ProcFile(Path(roots.proc, scope.process, "status"), follow=False)
         elif scope.kind == "path":
             paths = [directory.path for directory in cgroups.of("cpuset")[-1:]]
             names = ("cpuset.cpus.effective", "cpuset.effective_cpus")

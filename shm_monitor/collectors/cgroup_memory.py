@@ -91,7 +91,7 @@ class LevelV1:
         return _without_cache(number_of(self._usage), limit, headroom, (self._stat, self._STAT))
 
     def _limit_above(self) -> float:
-        """Return the least limit of us and all above, of whom our mount shows none; ours is the best known use of it."""
+        """Return the least limit of us and all above that our mount does not show; ours is the best known use of it."""
         return numbers(self._stat, (b"\nhierarchical_memory_limit ",))[0]
 
     def events(self) -> tuple[float, float]:
@@ -120,7 +120,9 @@ def _without_cache(current: float, limit: float, headroom: float, stat: tuple[Pr
     cache = difference(total((inactive, active)), total((dirty, writeback)))
     if not is_known(cache):  # before Linux 4.2 nothing says what is dirty: what is inactive mostly is not
         cache = inactive
-    return Reading(difference(current, max(cache, 0.0)), limit)
+    # memory.stat lags a little: a cache just dropped may still be larger than the whole.
+    usage = difference(current, max(cache, 0.0))
+    return Reading(max(usage, 0.0), limit)
 
 
 def _smaller(limit: float, other: float) -> float:

@@ -46,23 +46,27 @@ class ProcFile:
     Files there have size 0. One that has a size is a recording: it is opened for each read, so that it can be replaced.
     """
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("_fd", "_follow", "path")
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, follow: bool = True) -> None:
+        """Name the file; it is opened by the first read. Without *follow*, what came later under its name is not it."""
         self.path = str(path)
         self._fd = -1
+        self._follow = follow
 
     def read(self) -> bytes:
         """Return the whole content as it is now.
 
         Raises:
-            OSError: as from open(2) and pread(2); a file that went away and came back is opened again.
+            OSError: as from open(2) and pread(2); one that is followed was opened again before.
         """
         if self._fd < 0:
             return self._open_and_read()
         try:
             return _read_all(self._fd)
         except OSError:
+            if not self._follow:
+                raise
             self.close()
             return self._open_and_read()
 

@@ -78,7 +78,7 @@ class MemoryCollector:
     """Memory of the tightest level, of the host, swap and /dev/shm.
 
     Source: /proc/meminfo, /proc/vmstat, memory controllers, statvfs(3).
-    Cost: COST.
+    Cost: 65 us, with 2 cgroups without a limit.
     """
 
     name = "memory"

@@ -1,0 +1,101 @@
+"""Why one sampler: what a fleet of workers costs that each watch the machine, and that each read one sampler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.measure import Budget, Rows
+from bench.stage import SamplerProcess, wait4
+from shm_monitor.config import ResourceConfig
+
+WORKERS = 16
+SECONDS = 8.0
+INTERVAL_SECONDS = 0.1
+
+# Asks ten times a second from second BEGIN of the monotonic clock on; prints the CPU that it used meanwhile.
+ASK_ON_TIME = """
+import os, sys, time
+{prepare}
+begin, seconds = float(sys.argv[1]), float(sys.argv[2])
+ask()
+time.sleep(begin - time.monotonic())
+used, turn = time.process_time(), 0
+while turn < seconds / {interval}:
+    ask()
+    turn += 1
+    time.sleep(max(begin + turn * {interval} - time.monotonic(), 0))
+print(time.process_time() - used)
+"""
+POLLS_PSUTIL = """
+import psutil
+def ask():
+    return psutil.cpu_percent(), psutil.virtual_memory().percent, psutil.net_io_counters()
+"""
+ASKS = """
+import shm_monitor
+ask = shm_monitor.attach().should_prune
+"""
+READS = """
+import shm_monitor
+ask = shm_monitor.attach().snapshot
+"""
+
+
+class Fleet(NamedTuple):
+    """CPU of a fleet: while it asks, in percent of one core, and from the starts to the ends, in seconds."""
+
+    percent: float
+    whole_seconds: float
+
+
+def run_workers(prepare: str) -> Fleet:
+    """Run the workers, all at once, and return what they used."""
+    code = ASK_ON_TIME.format(prepare=prepare, interval=INTERVAL_SECONDS)
+    begin = time.monotonic() + 3.0  # by then 16 interpreters have started on two cores
+    command = [sys.executable, "-c", code, str(begin), str(SECONDS)]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(WORKERS)]
+    asking = whole = 0.0
+    for worker in workers:
+        assert worker.stdout is not None
+        with worker.stdout as pipe:
+            asking += float(pipe.read())
+        usage = wait4(worker)
+        whole += usage.ru_utime + usage.ru_stime
+    return Fleet(100 * asking / SECONDS, whole)
+
+
+def run_readers(name: str, prepare: str) -> Fleet:
+    """Run one sampler and the workers that read it, and return what they used together."""
+    sampler = SamplerProcess(ResourceConfig(name=name, check_interval=INTERVAL_SECONDS))
+    began, before = time.monotonic(), sampler.cpu_seconds()
+    readers = run_workers(prepare)
+    share = 100 * (sampler.cpu_seconds() - before) / (time.monotonic() - began)
+    usage = sampler.end()
+    return Fleet(readers.percent + share, readers.whole_seconds + usage.ru_utime + usage.ru_stime)
+
+
+@pytest.mark.benchmark(group="fleet")
+def bench_sixteen_workers(benchmark: BenchmarkFixture, rows: Rows, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What do 16 workers cost that look ten times a second: each with psutil, or each at one sampler?"""
+    monkeypatch.setenv("SHM_MONITOR_NAME", name)
+    polling = run_workers(POLLS_PSUTIL)
+    asking = benchmark.pedantic(run_readers, (name, ASKS))
+    reading = run_readers(name, READS)
+    rows.add("16 workers poll psutil (CPU, memory, network), of one core", polling.percent, "percent")
+    for case, fleet in (("should_prune()", asking), ("snapshot()", reading)):
+        rows.add(
+            f"16 workers call `{case}`, and one sampler, of one core",
+            fleet.percent,
+            "percent",
+            ratio=polling.percent / fleet.percent,
+            against="it, polling costs",
+        )
+    rows.add("the same from start to end: psutil", polling.whole_seconds, "seconds")
+    rows.add("the same from start to end: `should_prune()` and the sampler", asking.whole_seconds, "seconds")

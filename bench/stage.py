@@ -1,0 +1,170 @@
+"""What a benchmark stands on: a publisher or a whole sampler in this process, or a sampler process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from shm_monitor import collectors, names
+from shm_monitor.config import ResourceConfig
+from shm_monitor.handshake import Order, decode_report, send_order
+from shm_monitor.lock import Lock
+from shm_monitor.publisher import Publisher
+from shm_monitor.sampling import Sampler
+from shm_monitor.schema import STATE_FIELDS, Level, Limit, Metric, Schema
+from shm_monitor.sources import source_for
+from shm_monitor.supervisor import SINGLE_THREADED
+
+FOR_EVER_NS = 2**62  # a publisher that nobody calls hung, however long a benchmark takes
+COUNTERS = ("cpu", "memory", "stall", "disk")  # with the sampler's own, about 64 metrics
+
+
+@contextlib.contextmanager
+def new_name() -> Iterator[str]:
+    """Give a sampler name that nobody else uses; remove its files afterwards."""
+    name = f"bench-{uuid.uuid4().hex[:12]}"
+    try:
+        yield name
+    finally:
+        for path in (names.object_path(name), *(names.side_path(name, end) for end in ("~lock", "~new", "~inject"))):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+@contextlib.contextmanager
+def published(name: str, *levels: Level, by_kernel: bool = True) -> Iterator[None]:
+    """Have one sample under *name* whose three limits (memory, cpu, network) stand at *levels*, else at OK."""
+    metric = Metric("memory", "usage_bytes", "bytes", "a number", "a benchmark", rolled=True)
+    limits = tuple(Limit(limit, metric.name, "bytes", "") for limit in ("memory", "cpu", "network"))
+    given = [*levels, *[Level.OK] * (len(limits) - len(levels))]
+    lock = Lock(name)
+    publisher = Publisher(
+        name,
+        Schema((metric,), limits, ("memory",), {}, STATE_FIELDS),
+        slot_count=8,
+        interval_ns=10**9,
+        stale_after_ns=FOR_EVER_NS,
+        kernel_marks_death=by_kernel,
+    )
+    try:
+        publisher.record["verdict"] = max(given) << 32
+        verdicts = np.array([level << 32 for level in given], np.uint64)
+        publisher.publish(mono_ns=time.monotonic_ns(), realtime_ns=time.time_ns(), verdicts=verdicts)
+        yield
+    finally:
+        publisher.close()
+        lock.release()
+
+
+@contextlib.contextmanager
+def sampler_here(
+    config: ResourceConfig,
+    *,
+    only: Sequence[str] | None = None,
+    owner_pid: int | None = None,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> Iterator[Sampler]:
+    """Have a sampler of the real sources in this process; the caller takes the samples.
+
+    Args:
+        config: its name must not be in use.
+        only: the collectors by name; None for all.
+        owner_pid: whose tree of workers is measured, by a thread of its own; None for none.
+        clock: of the samples, in nanoseconds.
+    """
+    found = collectors.discover(owner_pid=owner_pid)
+    chosen = [one for one in found if only is None or one.name in only]
+    lock = Lock(config.name)
+    order = Order(config=config, owner_pid=os.getpid())
+    sources = [source_for(one, config.check_interval, clock) for one in chosen]
+    sampler = Sampler(order, sources, kernel_marks_death=False, clock=clock)
+    try:
+        yield sampler
+    finally:
+        sampler.close()
+        lock.release()
+
+
+class SamplerProcess:
+    """One real sampler process, started as the supervisor starts it. Ends it when left as a context manager.
+
+    Attributes:
+        first_sample_seconds: from the start of the process to its report that the first sample is readable.
+    """
+
+    def __init__(
+        self, config: ResourceConfig, *, force_clock: bool = False, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it and wait for its first sample."""
+        began = time.perf_counter()
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "shm_monitor.sampler"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **SINGLE_THREADED, **(environ or {})},
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = Order(config=config, owner_pid=os.getpid(), force_clock=force_clock)
+        send_order(self._process.stdin.fileno(), order)
+        report = decode_report(self._process.stdout.readline())
+        self.first_sample_seconds = time.perf_counter() - began
+        assert not report.error, report.message
+
+    @property
+    def pid(self) -> int:
+        """The pid of the sampler."""
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU that it has used, all its threads, to the nanosecond. Source: clock_getcpuclockid(3)."""
+        return time.clock_gettime(~self.pid << 3 | 2)
+
+    def memory_bytes(self, field: str) -> int:
+        """Return *field* (``VmRSS``, ``VmHWM``) of its ``/proc/PID/status``."""
+        return memory_bytes(self.pid, field)
+
+    def kill(self) -> None:
+        """Send SIGKILL, without waiting."""
+        self._process.kill()
+
+    def end(self) -> resource.struct_rusage:
+        """Stop it if it still runs; return what it used from its start to its end."""
+        self._process.terminate()
+        usage = wait4(self._process)
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            if pipe is not None:
+                pipe.close()
+        return usage
+
+    def __enter__(self) -> SamplerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self.end()
+
+
+def wait4(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
+    """Wait for the end of *process* and return what it used."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage
+
+
+def memory_bytes(pid: int, field: str) -> int:
+    """Return *field* of ``/proc/PID/status``, such as VmRSS. Not ru_maxrss: a child inherits that of its parent."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        line = next(line for line in file if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
