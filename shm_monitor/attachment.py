@@ -133,12 +133,16 @@ class Attachment:
         words = self.live_words()
         return self.stale_level() if words is None else max(map(level_of, words))
 
-    def flag_addresses(self) -> list[int]:
-        """Return the addresses of the watched flags; they stay mapped while this attachment exists."""
+    def flags(self) -> list[tuple[int, int]]:
+        """Return address and word of each watched flag; the addresses stay mapped while this attachment exists.
+
+        Raises:
+            SegmentError: there is no segment.
+        """
         view = self.view()
         self._kept[view.identity] = view
         start = address_of(view.memory) + layout.FLAGS_OFFSET
-        return [start + index * layout.FLAG_STRIDE for index in self.indices]
+        return [(start + index * layout.FLAG_STRIDE, view.flag(index)) for index in self.indices]
 
     def close(self) -> None:
         """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone.

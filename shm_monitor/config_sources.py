@@ -26,7 +26,9 @@ EnvFile = str | PathLike[str] | bool | None
 
 PREFIX = "SHM_MONITOR_"
 
-RESERVED_KEYS = frozenset({"SHM_MONITOR_BIND", "SHM_MONITOR_DIR", "SHM_MONITOR_TOKEN", "SHM_MONITOR_TOKEN_FILE"})
+RESERVED_KEYS = frozenset(
+    f"{PREFIX}{name}" for name in ("ALLOWED_HOSTS", "BIND", "DIR", "FORCE_CLOCK", "TOKEN", "TOKEN_FILE")
+)
 """Keys with our prefix that are no settings of the sampler."""
 
 PREFIXED_ONLY_IN_ENVIRONMENT = frozenset({"name"})

@@ -84,7 +84,7 @@ class NoSpaceError(SamplerError):
 
 
 class FencedError(SamplerError):
-    """Another sampler owns the segment now; this one must not touch it again."""
+    """Another sampler owns the segment now, or it was removed; this one must not touch it again."""
 
 
 class SegmentError(MonitorError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from typing import TYPE_CHECKING
 
-from shm_monitor.attachment import Attachment
+from shm_monitor.attachment import ATTACH_POLL_SECONDS, Attachment
 from shm_monitor.config import ResourceConfig
-from shm_monitor.errors import AlreadyRunningError, SegmentError
+from shm_monitor.errors import AlreadyRunningError, SamplerError, SegmentError
 from shm_monitor.handshake import Order
 from shm_monitor.reader import Reader, attach
 from shm_monitor.status import LIVE
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from shm_monitor.schema import Level
     from shm_monitor.status import Status
 
+LOOK_SECONDS = 2.0  # how long to wait for somebody else's sampler before trying to start one again
 FORCE_CLOCK_VARIABLE = "SHM_MONITOR_FORCE_CLOCK"  # "1": do without the kernel's death mark, to try the fallback
 
 
@@ -93,29 +95,47 @@ class ResourceManager:
         self.close()
 
     def _live_reader(self, watch: Iterable[str] | None) -> Reader:
+        """Return a reader of a sampler that lives; start one where there is none, or wait for one that starts."""
         wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
+        deadline = time.monotonic() + START_SECONDS
+        reader = self._attached(wanted, seconds=0.0)
         try:
-            reader = attach(self.name, timeout=0.0, watch=wanted, on_stale=self.config.on_stale)
-            if reader.status().state == LIVE:
-                return reader
-            reader.close()
-        except SegmentError:
-            pass  # absent, starting, or damaged: the sampler that starts next puts it right
-        self._start()
-        try:
-            return attach(self.name, timeout=START_SECONDS, watch=wanted, on_stale=self.config.on_stale)
+            while reader is None:
+                if self._supervisor is None:
+                    self._start(last_try=time.monotonic() > deadline)
+                elif time.monotonic() > deadline:
+                    raise SamplerError(f"the sampler {self.name!r} does not stay alive; its log on stderr says why")
+                reader = self._attached(wanted, seconds=LOOK_SECONDS)
         except BaseException:
             if self._supervisor is not None:
                 self._supervisor.stop()
             raise
+        return reader
 
-    def _start(self) -> None:
+    def _attached(self, watch: tuple[str, ...] | None, *, seconds: float) -> Reader | None:
+        """Return a reader of a sampler that lives within *seconds*, or None."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                reader = attach(self.name, timeout=0.0, watch=watch, on_stale=self.config.on_stale)
+                if reader.status().state == LIVE:
+                    return reader
+                reader.close()
+            except SegmentError:
+                pass  # absent, starting, or damaged: the sampler that starts next puts it right
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(ATTACH_POLL_SECONDS)
+
+    def _start(self, *, last_try: bool) -> None:
         force_clock = os.environ.get(FORCE_CLOCK_VARIABLE) == "1"
         supervisor = Supervisor(Order(config=self.config, owner_pid=os.getpid(), force_clock=force_clock))
         try:
             supervisor.start()
         except AlreadyRunningError:
-            return  # somebody was faster: attach to theirs
+            if last_try:
+                raise
+            return  # somebody was faster: theirs may need a second more, or be gone again
         self._supervisor = supervisor
 
     def _disabled_reader(self) -> Reader:

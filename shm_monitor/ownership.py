@@ -79,11 +79,15 @@ class OwnedSegment:
             retire(self._retiring)
             self._retiring = None
 
+    def lost_its_name(self) -> bool:
+        """Say whether nobody can find this segment by its name any more, though it had it."""
+        return self._identity is not None and identity(self.name) != self._identity
+
     def close(self, *, unlink: bool) -> None:
         """Unmap; with *unlink* also remove the name if it is still this object's. In a forked child, nothing."""
         if os.getpid() != self._pid:
             return
-        if unlink and self._identity is not None and identity(self.name) == self._identity:
+        if unlink and self._identity is not None and not self.lost_its_name():
             unlink_object(object_name(self.name))
         if unlink and self._identity is None:
             unlink_object(object_name(self.name) + NEW_SUFFIX)

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from shm_monitor.explanation import amount
 from shm_monitor.kernels import step
 from shm_monitor.kernels.rolling import Samples
-from shm_monitor.rules import MEBIBYTE, Rule
+from shm_monitor.rules import Rule
 from shm_monitor.schema import STATE_FIELDS, Level, Reason
 
 _log = logging.getLogger(__name__)
@@ -172,17 +173,18 @@ def above_capacity_text(rule: Rule, state: States) -> str:
 def begin_text(rule: Rule, state: States) -> str:
     """Return the line that says that *rule* begins to press, why, and the numbers at that time."""
     unit, reasons = rule.limit.unit, Reason(int(state[step.REASONS]))
+    names = [str(one.name).lower() for one in reasons]
     first = next(place for place in range(4) if reasons & 1 << place)
     numbers = state[step.EACH + first * step.EACH_WIDTH :]
     parts = [
-        f"{rule.limit.name}: {Level(int(state[step.LEVEL])).name} ({', '.join(str(one.name) for one in reasons)})",
+        f"{rule.limit.name}: {Level(int(state[step.LEVEL])).name.lower()} ({', '.join(names)})",
         f"at {amount(numbers[step.SET_VALUE], unit)}, mean {amount(numbers[step.SET_MEAN], unit)}",
         f"limit {amount(numbers[step.SET_LIMIT], unit)}",
     ]
     if not math.isnan(numbers[step.SET_CAPACITY]):
         parts.append(f"capacity {amount(numbers[step.SET_CAPACITY], unit)}")
     if not math.isnan(numbers[step.SET_SECONDS]):
-        parts.append(f"{numbers[step.SET_SECONDS]:.1f} s to the limit")
+        parts.append(f"{numbers[step.SET_SECONDS]:.1f} s to the end")
     return ", ".join(parts)
 
 
@@ -193,14 +195,3 @@ def end_text(rule: Rule, state: States, value: float, now_seconds: float) -> str
     return (
         f"{rule.limit.name}: over after {lasted:.1f} s, now {now}, target {amount(state[step.TARGET], rule.limit.unit)}"
     )
-
-
-def amount(value: float, unit: str) -> str:
-    """Return *value* for people: bytes in MB of 2^20, the rest with its unit.
-
-    >>> amount(3 * 2**20, "bytes"), amount(97.25, "percent")
-    ('3.0 MB', '97.2 %')
-    """
-    if unit.startswith("bytes"):
-        return f"{value / MEBIBYTE:.1f} MB{'/s' if unit == 'bytes_per_second' else ''}"
-    return f"{value:.1f} {'%' if unit == 'percent' else unit}"

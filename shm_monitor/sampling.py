@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shm_monitor import collectors
-from shm_monitor.kernels import Rolling, step
-from shm_monitor.kernels.compiled import compile_in_background
+from shm_monitor.kernels import Rolling, compile_in_background
 from shm_monitor.own_cost import OwnCost
 from shm_monitor.policy import Decider
 from shm_monitor.publisher import Publisher
@@ -42,6 +41,7 @@ class Sampler:
         *,
         kernel_marks_death: bool,
         clock: Callable[[], int] = time.monotonic_ns,
+        realtime: Callable[[], int] = time.time_ns,
     ) -> None:
         """Open the segment; the lock of its name must be held.
 
@@ -49,8 +49,9 @@ class Sampler:
             NoSpaceError: shared memory is full.
         """
         config = order.config
-        compile_in_background(step.ROLL, step.DECIDE).join(COMPILED_SECONDS)
+        compile_in_background().join(COMPILED_SECONDS)
         self._clock = clock
+        self._realtime = realtime
         self._cost = OwnCost(sources, clock)
         self._sources: list[Source] = [*sources, source_for(self._cost, config.check_interval, clock)]
         metrics = [metric for source in self._sources for metric in source.collector.metrics]
@@ -90,7 +91,7 @@ class Sampler:
         Raises:
             Fenced: another sampler took the segment; nothing was written.
         """
-        began_ns = self._clock()
+        began_ns, realtime_ns = self._clock(), self._realtime()
         record = self._publisher.record
         values = record["values"][0]
         for source, (local, places) in zip(self._sources, self._places, strict=True):
@@ -100,7 +101,7 @@ class Sampler:
         record["number"] = self._publisher.head + 1
         self._rolling.advance(record)
         self._decider.decide(record)
-        self._publisher.publish(mono_ns=began_ns, realtime_ns=time.time_ns(), verdicts=self._decider.words)
+        self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=self._decider.words)
         for index, source in enumerate(self._sources[:-1]):
             self._publisher.tell_collector(
                 index, last_ok_mono_ns=source.last_ok_mono_ns, error_count=source.errors_count

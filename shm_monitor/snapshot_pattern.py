@@ -56,7 +56,7 @@ class Pattern:
         return _picker([self.place(index) for index in indices])
 
     def pool(self, slot: bytes) -> Pool | None:
-        """Return the Pool of *slot*, or None when it has another pattern. Costs 1.5 us for 64 metrics."""
+        """Return the Pool of *slot*, or None when it has another pattern. 3 us for 64 metrics."""
         floats, integers = self._floats(slot, NUMBERS_OFFSET), self._integers(slot, NUMBERS_OFFSET)
         # One check for all: a NaN or an infinity anywhere makes the sum NaN or infinite.
         if not -_LARGE < sum(floats) + sum(integers) < _LARGE:

@@ -100,11 +100,11 @@ class Supervisor:
             _close_pipes(process)
 
     def _run(self) -> None:
-        failures = 0
+        failures, pause = 0, 0.0
         while not self._stop.is_set():
-            began = time.monotonic()
+            began = time.monotonic() + pause
             try:
-                self._one_life()
+                self._one_life(pause)
             except MonitorError as error:
                 if not self._started.is_set():
                     self._failure = error
@@ -116,15 +116,20 @@ class Supervisor:
             failures = 1 if time.monotonic() - began > HEALTHY_SECONDS else failures + 1
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
             self._tell(f"starting a new sampler in {pause:.0f} s")
-            self._stop.wait(pause)
-            self.restarts += 1
 
-    def _one_life(self) -> None:
-        """Start a sampler and stay with it until it ends or :meth:`stop` is called."""
-        process = self._process = _spawn(self._order)
+    def _one_life(self, pause: float) -> None:
+        """Start a sampler after *pause* seconds, and stay with it until it ends or :meth:`stop` is called.
+
+        The process is made before the pause, so that it loads numba meanwhile: that takes it as long again.
+        """
+        process = self._process = _spawn()
         try:
+            if self._stop.wait(pause):
+                return
+            _send(process, self._order)
             report = self._report_of(process)
             self._tell(f"sampler {report.pid} started{' and took over' if report.taken_over else ''}")
+            self.restarts += self._started.is_set()
             self._started.set()
             self._watch(process)
         finally:
@@ -162,20 +167,25 @@ class Supervisor:
             self._on_event(line)
 
 
-def _spawn(order: Order) -> subprocess.Popen[bytes]:
+def _spawn() -> subprocess.Popen[bytes]:
     """Start a sampler that finds the same modules as this process, and nothing in the working directory."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "shm_monitor.sampler"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=0,  # a buffer has a lock, which a fork may copy while it is held
-        env={**os.environ, **SINGLE_THREADED, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "shm_monitor.sampler"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,  # a buffer has a lock, which a fork may copy while it is held
+            env={**os.environ, **SINGLE_THREADED, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    except OSError as error:  # out of processes, memory or descriptors
+        raise SamplerError(f"the sampler process cannot be started: {error}") from error
+
+
+def _send(process: subprocess.Popen[bytes], order: Order) -> None:
     if process.stdin is None:
         raise SamplerError("the sampler has no standard input")
     with contextlib.suppress(BrokenPipeError):  # it ended at once: its missing report says so
         send_order(process.stdin.fileno(), order)
-    return process
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

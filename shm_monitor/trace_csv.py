@@ -37,8 +37,11 @@ def read_csv(path: str | Path) -> Trace:
         OSError: the file cannot be read.
     """
     where = str(path)
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        lines = [(number, line) for number, line in enumerate(file, 1) if line.strip() and not line.startswith("#")]
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TraceError(where, f"no text: {error}", "a table of text in UTF-8: time,memory.usage_bytes") from None
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
     rows = list(zip((number for number, _ in lines), csv.reader(line for _, line in lines), strict=True))
     if not rows:
         raise TraceError(where, "no line of text", "the first one names the columns: time,memory.usage_bytes")
@@ -96,6 +99,9 @@ def _values(row: list[str], count: int, where: str) -> list[float]:
     if len(row) != count + 1:
         raise TraceError(where, f"{len(row)} fields", f"{count + 1} are named in the first line")
     try:
-        return [float(text) if text.strip() else math.nan for text in row[1:]]
+        values = [float(text) if text.strip() else math.nan for text in row[1:]]
     except ValueError as error:
         raise TraceError(where, str(error), "a field is a number, or empty for unknown") from None
+    if any(map(math.isinf, values)):
+        raise TraceError(where, "an infinite reading", "a field is a number, or empty for unknown")
+    return values

@@ -1,4 +1,4 @@
-"""Wait until a reader's verdict changes, by futex(2) on the read-only mapping where the kernel has it."""
+"""Wait until the verdict on the watched limits changes: futex(2) on the read-only mapping, where the kernel has it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from shm_monitor import futex
 from shm_monitor.errors import SegmentError
 
 if TYPE_CHECKING:
-    from shm_monitor.reader import Reader
-    from shm_monitor.schema import Level
+    from shm_monitor.attachment import Attachment
 
 # A calm sampler that dies wakes nobody: the kernel wakes only where bit 31 is set. So wait in slices.
 SLICE_SECONDS = 1.0
@@ -19,13 +18,13 @@ POLL_SECONDS = 0.02
 ASYNC_POLL_SECONDS = 0.05
 
 
-def wait(reader: Reader, timeout: float | None) -> bool:
-    """Return True once the level of *reader* differs from now, False after *timeout* seconds."""
-    before = reader.level()
+def wait(attachment: Attachment, timeout: float | None) -> bool:
+    """Return True once the level of *attachment* differs from now, False after *timeout* seconds."""
+    before = attachment.level()
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        words = _words(reader)
-        if reader.level() != before:
+        words = _words(attachment)
+        if attachment.level() != before:
             return True
         left = SLICE_SECONDS if deadline is None else min(deadline - time.monotonic(), SLICE_SECONDS)
         if left <= 0:
@@ -33,11 +32,11 @@ def wait(reader: Reader, timeout: float | None) -> bool:
         _sleep(words, left)
 
 
-async def changed(reader: Reader, timeout: float | None) -> bool:
+async def changed(attachment: Attachment, timeout: float | None) -> bool:
     """Do the same in an event loop, without a thread."""
-    before: Level = reader.level()
+    before = attachment.level()
     deadline = None if timeout is None else time.monotonic() + timeout
-    while reader.level() == before:
+    while attachment.level() == before:
         left = ASYNC_POLL_SECONDS if deadline is None else min(deadline - time.monotonic(), ASYNC_POLL_SECONDS)
         if left <= 0:
             return False
@@ -45,10 +44,10 @@ async def changed(reader: Reader, timeout: float | None) -> bool:
     return True
 
 
-def _words(reader: Reader) -> list[tuple[int, int]]:
-    """Return address and low half of each watched flag, read before the level is: a change in between ends the wait."""
+def _words(attachment: Attachment) -> list[tuple[int, int]]:
+    """Return address and word of each watched flag, read before the level is: a change in between ends the wait."""
     try:
-        return reader.flags()
+        return attachment.flags()
     except SegmentError:
         return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -169,17 +170,21 @@ def number(collector: MemoryCollector | CpuCollector, field: str) -> float:
     return value
 
 
-def test_a_process_in_a_cgroup_sees_the_limit_of_the_cgroup_not_the_host(group: Group) -> None:
+@pytest.mark.parametrize("namespace", [False, True], ids=["plain", "in a cgroup namespace"])
+def test_a_process_in_a_cgroup_sees_the_limit_of_the_cgroup_not_the_host(group: Group, *, namespace: bool) -> None:
+    """In a namespace of its own the cgroup is called /, and the mount was made outside of it."""
+    if namespace and shutil.which("unshare") is None:
+        pytest.skip("unshare (util-linux) is not installed")
     code = (
         "from shm_monitor.collectors import discover; import numpy as np\n"
         "memory = next(each for each in discover() if each.name == 'memory')\n"
         "out = np.empty(len(memory.metrics)); memory.collect(out)\n"
         "print(int(out[1]), memory.facts['scopes'][int(out[4])])"
     )
-    enter = f'echo $$ > {group.path}/cgroup.procs && exec "$0" "$@"'
+    enter = f'echo $$ > {group.path}/cgroup.procs && exec {"unshare -C" if namespace else ""} "$0" "$@"'
     said = subprocess.check_output(["/bin/sh", "-c", enter, sys.executable, "-c", code], text=True)
 
-    assert said.split() == [str(256 * MIB), group.name]
+    assert said.split() == [str(256 * MIB), "/" if namespace else group.name]
 
 
 def test_usage_follows_what_a_process_allocates_within_2_percent(group: Group) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shm_monitor.kernels import step
-from shm_monitor.policy import amount, fresh_state, resumed_state
+from shm_monitor.policy import fresh_state, resumed_state
 from shm_monitor.rules import MEBIBYTE, rules
 from shm_monitor.schema import STATE_FIELDS, STATE_HELP, Level, Reason, Unknown, unknown
 from tests.engine import MEMORY, Engine, Settings, metric
@@ -47,11 +47,15 @@ def test_the_kernel_and_the_schema_agree_on_the_columns() -> None:
 
 
 def test_memory_alone_has_a_limit_by_default() -> None:
+    """All others have their place, so that a limit that is configured later moves no flag, and press nothing."""
     found = rules(Settings(max_memory_usage_mb=None), EVERYTHING)
 
-    assert [rule.limit.name for rule in found] == ["memory"]
+    assert found[0].limit.name == "memory"
     assert math.isnan(found[0].ceiling)
     assert EVERYTHING[found[0].capacity].name == "memory.capacity_bytes"
+    assert not math.isnan(found[0].target)
+    assert len(found) == 7
+    assert all(math.isnan(rule.target) for rule in found[1:])
 
 
 def test_every_configured_limit_exists_in_the_order_of_the_flags() -> None:
@@ -73,14 +77,17 @@ def test_every_configured_limit_exists_in_the_order_of_the_flags() -> None:
 
 
 def test_what_is_not_measured_has_no_limit() -> None:
-    assert rules(Settings(max_gpu_usage_percent=80.0), [metric("cpu", "cpu_percent", rolled=True)]) == ()
+    found = rules(Settings(max_gpu_usage_percent=80.0), [metric("cpu", "cpu_percent", rolled=True)])
+
+    assert [rule.limit.name for rule in found] == ["cpu"]
+    assert math.isnan(found[0].target)
 
 
 def test_a_monitor_that_is_switched_off_has_limits_that_press_nothing() -> None:
     engine = Engine(Settings(enabled=False)).feed([99.0] * 30)
 
     assert set(engine.levels) == {Level.OK}
-    assert engine.reasons[-1] == Reason.UNKNOWN
+    assert engine.reasons[-1] == Reason(0)
 
 
 def test_no_limit_at_all_decides_nothing() -> None:
@@ -244,16 +251,9 @@ def test_an_episode_is_one_line_at_its_begin_and_one_at_its_end(caplog: pytest.L
     Engine().feed([60.0] * 30).feed([94.0] * 30).feed([60.0] * 30)
 
     begin, end = [record.getMessage() for record in caplog.records]
-    numbers = "at 94.0 MB, mean 87.8 MB, limit 92.0 MB, capacity 100.0 MB, 2.2 s to the limit"
-    assert begin == f"memory: PRUNE (LEVEL), {numbers}"
+    numbers = "at 94.0 MB, mean 87.8 MB, limit 92.0 MB, capacity 100.0 MB, 2.2 s to the end"
+    assert begin == f"memory: prune (level), {numbers}"
     assert end == "memory: over after 32.0 s, now 60.0 MB, target 86.9 MB"
-
-
-def test_amounts_are_written_for_people() -> None:
-    assert amount(3 * MEBIBYTE, "bytes") == "3.0 MB"
-    assert amount(MEBIBYTE, "bytes_per_second") == "1.0 MB/s"
-    assert amount(97.25, "percent") == "97.2 %"
-    assert amount(3, "count") == "3.0 count"
 
 
 def test_a_takeover_keeps_latches_and_waits_for_nothing() -> None:

@@ -47,9 +47,7 @@ def full_table(values: dict[str, float]) -> str:
         ("scope", "/job", "/job"),
     ],
 )
-def test_a_reading_is_shown_in_the_unit_that_ends_its_name(
-    field: str, value: float | int | str | None, text: str
-) -> None:
+def test_a_reading_is_shown_in_the_unit_that_ends_its_name(field: str, value: float | str | None, text: str) -> None:
     assert human(field, value) == text
 
 

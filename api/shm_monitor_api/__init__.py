@@ -18,17 +18,12 @@ __all__ = ["ApiConfig", "app", "create_app"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "app":
-        # Made when it is asked for, so that importing the package reads no environment and looks for no sampler.
-        from shm_monitor_api.application import create_app
-        from shm_monitor_api.settings import ApiConfig
-
-        value: object = create_app(ApiConfig.from_environ())
-    elif name == "create_app":
-        from shm_monitor_api.application import create_app as value
-    elif name == "ApiConfig":
-        from shm_monitor_api.settings import ApiConfig as value
-    else:
+    if name not in __all__:
         raise AttributeError(f"module 'shm_monitor_api' has no attribute {name!r}")
+    from shm_monitor_api import application, settings
+
+    # The app is made when it is asked for: importing the package reads no environment and looks for no sampler.
+    home = settings if name == "ApiConfig" else application
+    value: object = application.create_app() if name == "app" else getattr(home, name)
     globals()[name] = value
     return value

@@ -139,9 +139,7 @@ class SchemaTable(msgspec.Struct, frozen=True):
         schema = reader.view().schema
         return cls(
             [
-                MetricRow(
-                    one.name, one.group, one.instance, one.field, one.unit, one.help, one.source, one.rolled
-                )
+                MetricRow(one.name, one.group, one.instance, one.field, one.unit, one.help, one.source, one.rolled)
                 for one in schema.metrics
             ],
             [LimitRow(one.name, one.metric, one.unit, one.device) for one in schema.limits],

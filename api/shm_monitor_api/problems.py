@@ -77,9 +77,7 @@ def problem(
 
 def no_sampler(error: sm.SegmentError, instance: str) -> Response:
     """Return the 503 for a segment that cannot be read: its message ends with the command to type."""
-    return problem(
-        503, str(error), instance=instance, kind=NO_SAMPLER, headers={"retry-after": RETRY_SECONDS}
-    )
+    return problem(503, str(error), instance=instance, kind=NO_SAMPLER, headers={"retry-after": RETRY_SECONDS})
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -96,7 +94,9 @@ async def _http(request: Request, error: Exception) -> Response:
     path = request.url.path
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = "GET" if path == "/events" else "GET, HEAD"
-        return problem(405, f"{request.method} is not allowed here: this API only reads", instance=path, headers=headers)
+        return problem(
+            405, f"{request.method} is not allowed here: this API only reads", instance=path, headers=headers
+        )
     if status == HTTPStatus.NOT_FOUND:
         return problem(404, "nothing is here; try: /docs", instance=path, headers=headers)
     detail = error.detail if isinstance(error, HTTPException) else ""

@@ -63,11 +63,11 @@ def remove(name: str) -> bool:
 
 def doctor(given: argparse.Namespace) -> int:
     """Say what can be measured here, and why not the rest; text fit for a bug report."""
-    from shm_monitor.doctor import examine, render
+    from shm_monitor.doctor import examine, is_usable, render
 
     checks = examine()
     print(json.dumps([one._asdict() for one in checks], indent=2) if given.json else render(checks))
-    return exits.FINE if all(one.state != "missing" for one in checks) else exits.PRUNE
+    return exits.FINE if is_usable(checks) else exits.PRUNE
 
 
 def _status_of(name: str) -> Status:

@@ -6,9 +6,10 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shm_monitor.cli import exits
 from shm_monitor.reader import Reader, attach
-from shm_monitor.schema import Level
 from shm_monitor.status import LIVE
 
 if TYPE_CHECKING:
@@ -42,13 +43,9 @@ def verdict(reader: Reader, *, as_json: bool) -> int:
     found = reader.status()
     if found.state != LIVE:
         return _alive_or_say(found)
-    level = reader.level()
-    prune = level >= Level.PRUNE
-    if as_json:
-        print(json.dumps({"should_prune": prune, "level": level.name.lower()}))
-    else:
-        print(f"{level.name}: {'shed work' if prune else 'nothing to do'}")
-    return exits.PRUNE if prune else exits.FINE
+    answer = reader.explain()
+    print(msgspec.json.encode(answer).decode() if as_json else answer)
+    return exits.PRUNE if answer.should_prune else exits.FINE
 
 
 def status(given: argparse.Namespace) -> int:

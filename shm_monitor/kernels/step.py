@@ -296,7 +296,7 @@ def decide(
             if level >= 2:
                 s[PRESSED_SINCE] = now
                 s[EPISODES] += 1.0
-        if not (known or held):
+        if not (known or held or math.isnan(bounds[limit_index, 2])):
             reasons |= _UNKNOWN_BIT
         s[LEVEL], s[REASONS] = level, reasons
         s[LIMIT], s[TARGET], s[CAPACITY], s[SECONDS] = limit, target, capacity, seconds

@@ -1,0 +1,153 @@
+"""What every request must pass before a route sees it: method, host, origin, token, body.
+
+A monitor in this field collected 20 CVEs in one year by lacking these (CORS ``*``, DNS rebinding, no token).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from shm_monitor_api.problems import problem
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from shm_monitor_api.settings import ApiConfig
+
+Headers = Mapping[bytes, bytes]
+
+BODY_MAX_BYTES = 8192  # no route reads a body: a small one is ignored, as RFC 9110, 9.3.1 allows
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+OPEN_PATH = "/healthz"
+CLOSE = {"connection": "close"}
+
+_ON_EVERY_RESPONSE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),  # nor may a page of another origin embed what it may not read
+)
+
+
+class Guard:
+    """ASGI middleware that refuses, and otherwise passes on."""
+
+    def __init__(self, app: ASGIApp, config: ApiConfig) -> None:
+        self._app = app
+        self._hosts = frozenset(_host_key(host) for host in (*LOOPBACK_HOSTS, *config.allowed_hosts))
+        self._token = None if config.token is None else config.token.encode()
+        self._insecure = config.insecure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it with a problem."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def send_hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_ON_EVERY_RESPONSE]
+            await send(message)
+
+        refused = self._refusal(scope, _header_map(scope["headers"]))
+        if refused is not None:
+            return await refused(scope, receive, send_hardened)
+        if scope["method"] == "HEAD" and scope["path"] != "/events":
+            # The server drops the body of an answer to HEAD; a stream would never end.
+            scope = {**scope, "method": "GET"}
+        return await self._app(scope, receive, send_hardened)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return why this request is not served, or None."""
+        path = scope["path"]
+        if self._token is None and not self._insecure and not is_local(scope.get("server")):
+            detail = (
+                "without a token only connections to a loopback address are served; "
+                "set SHM_MONITOR_TOKEN or SHM_MONITOR_TOKEN_FILE for the API"
+            )
+            return problem(403, detail, instance=path, headers=CLOSE)
+        if not self._is_own_host(headers.get(b"host", b""), scope.get("server")):
+            detail = "the Host header names another machine; allow a name by --allow-host or SHM_MONITOR_ALLOWED_HOSTS"
+            return problem(421, detail, instance=path, headers=CLOSE)
+        if b"transfer-encoding" in headers or _length(headers) > BODY_MAX_BYTES:
+            return problem(413, "no route takes a body: this API only reads", instance=path, headers=CLOSE)
+        if is_cross_origin(headers):
+            return problem(403, "pages of another origin may not read this API", instance=path)
+        if self._token is not None and path != OPEN_PATH and not self._is_authorized(headers):
+            return _unauthorized(headers, path)
+        return None
+
+    def _is_own_host(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
+        """Say whether *host* is a name of ours: DNS rebinding makes a browser send the attacker's."""
+        key = _host_key(host.decode("latin-1"))
+        return key in self._hosts or (bool(key) and server is not None and key == _host_key(server[0]))
+
+    def _is_authorized(self, headers: Headers) -> bool:
+        """Compare the token in constant time; a browser sends it as the password of Basic."""
+        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"basic":
+            try:
+                credentials = base64.b64decode(credentials, validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif scheme.lower() != b"bearer":
+            return False
+        return self._token is not None and hmac.compare_digest(credentials.strip(), self._token)
+
+
+def is_local(server: tuple[str, int | None] | None) -> bool:
+    """Say whether a connection arrived at a loopback address, or at a Unix socket; *server* is the ASGI one."""
+    return server is None or server[1] is None or is_loopback(server[0])
+
+
+@lru_cache(maxsize=64)
+def is_loopback(host: str) -> bool:
+    """Say whether *host* is ``localhost`` or a loopback address."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return host == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def is_cross_origin(headers: Headers) -> bool:
+    """Say whether a browser asks for a page of another origin; a navigation to one of ours may come from anywhere."""
+    origin = headers.get(b"origin")
+    if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
+        return True
+    site = headers.get(b"sec-fetch-site", b"none")
+    return site not in {b"none", b"same-origin"} and headers.get(b"sec-fetch-mode") != b"navigate"
+
+
+def _header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    return dict(headers)
+
+
+@lru_cache(maxsize=256)
+def _host_key(host: str) -> str:
+    """Return *host* without port, in one spelling; empty for what is none."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        name = name.partition("]")[0][1:]
+    elif name.count(":") == 1:
+        name = name.partition(":")[0]
+    return name.rstrip(".")
+
+
+def _length(headers: Headers) -> int:
+    try:
+        return int(headers.get(b"content-length", b"0"))
+    except ValueError:
+        return BODY_MAX_BYTES + 1
+
+
+def _unauthorized(headers: Headers, path: str) -> Response:
+    """Return the 401; where a browser shows a page, with the challenge that makes it ask for the token."""
+    scheme = "Basic" if b"text/html" in headers.get(b"accept", b"") else "Bearer"
+    detail = "send the token: Authorization: Bearer TOKEN; a browser takes it as the password of any user name"
+    return problem(401, detail, instance=path, headers={"www-authenticate": f'{scheme} realm="shm-monitor"'})

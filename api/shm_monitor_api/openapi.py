@@ -1,0 +1,119 @@
+"""The OpenAPI document: schemas from the Structs, both media types, every error that can come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+import shm_monitor as sm
+from shm_monitor_api import bodies, problems
+from shm_monitor_api.negotiation import DATA_FORMATS
+from shm_monitor_api.problems import Problem
+
+TITLE = "shm-monitor"
+DESCRIPTION = """\
+What one sampler measures, and whether work should be shed now. Every path only reads; `null` is unknown, never zero;
+times are unix seconds, percent is 0-100. Data routes answer JSON, or MessagePack for `Accept: application/msgpack`."""
+
+STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    bodies.Resources,
+    bodies.Cpu,
+    bodies.Memory,
+    bodies.Gpu,
+    bodies.Network,
+    bodies.SchemaTable,
+    bodies.Liveness,
+    bodies.Alive,
+    bodies.Ready,
+    sm.Explanation,
+    sm.History,
+    sm.Snapshot,
+    Problem,
+)
+_TEMPLATE = "#/components/schemas/{name}"
+_COMMON = (400, 401, 403, 413, 421, 431)  # what the guard or the server may say to any request
+_TEXTS = {
+    400: "Not a request of HTTP/1.1",
+    401: "No token, or a wrong one",
+    403: "A page of another origin, or more than may be asked at once",
+    404: "No such metric",
+    406: "No format of ours is among those",
+    413: "A body, which no route takes",
+    421: "The Host header names another machine",
+    422: "A parameter that cannot be obeyed",
+    431: "Headers too large",
+    503: "No sampler to ask",
+}
+_HEADERS = {
+    "ETag": {"description": '`W/"epoch-sequence"` of the sample', "schema": {"type": "string"}},
+    "Cache-Control": {"schema": {"type": "string"}},
+    "Shm-Monitor-Stale": {
+        "description": "`true` where no live sampler stands behind the sample; else absent",
+        "schema": {"type": "string"},
+    },
+}
+_STRING_HEADER = {"in": "header", "required": False, "schema": {"type": "string"}}
+IF_NONE_MATCH = {"name": "If-None-Match", "description": "the ETag of the sample that you have", **_STRING_HEADER}
+LAST_EVENT_ID = {"name": "Last-Event-ID", "description": "the `id:` of the last event that you had", **_STRING_HEADER}
+
+Document = dict[str, Any]
+Responses = dict[int | str, Document]
+
+
+def data_responses(struct: type[msgspec.Struct], *errors: int) -> Responses:
+    """Return what a data route may answer: *struct* in each format, 304, the common errors and *errors*."""
+    content = {media: {"schema": reference(struct)} for media in DATA_FORMATS}
+    return {
+        200: {"description": first_line(struct), "content": content, "headers": _HEADERS},
+        304: {"description": "You have this sample already"},
+        **error_responses(406, 503, *errors),
+    }
+
+
+def error_responses(*errors: int) -> Responses:
+    """Return the problems that a route may answer: the common ones and *errors*."""
+    content = {problems.MEDIA_TYPE: {"schema": reference(Problem)}}
+    return {status: {"description": _TEXTS[status], "content": content} for status in sorted({*_COMMON, *errors})}
+
+
+def reference(struct: type[msgspec.Struct]) -> Document:
+    """Return the reference to the schema of *struct*."""
+    return {"$ref": _TEMPLATE.format(name=struct.__name__)}
+
+
+def first_line(struct: type[msgspec.Struct]) -> str:
+    """Return the first sentence of the docstring of *struct*."""
+    return (struct.__doc__ or struct.__name__).partition("\n")[0]
+
+
+def completed(document: Document, *, needs_token: bool) -> Document:
+    """Return *document* with the schemas of all Structs, and with how the token is sent where one is needed."""
+    components = document.setdefault("components", {})
+    components["schemas"] = schemas()
+    if needs_token:
+        text = "The token; a browser sends it as the password of any user name."
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer", "description": text},
+            "basic": {"type": "http", "scheme": "basic", "description": text},
+        }
+        document["security"] = [{"bearer": []}, {"basic": []}]
+    return document
+
+
+def schemas() -> Document:
+    """Return the schemas of all Structs, by name."""
+    _, found = msgspec.json.schema_components(STRUCTS, ref_template=_TEMPLATE)
+    for name, schema in found.items():
+        if name != Problem.__name__:
+            _require_all(schema)
+    return found
+
+
+def _require_all(schema: Document) -> None:
+    """Say that every field is always there: a default is for who builds a Struct, not for who reads one."""
+    properties: dict[str, Document] = schema.get("properties", {})
+    if properties:
+        schema["required"] = list(properties)
+    for one in properties.values():
+        one.pop("default", None)

@@ -1,0 +1,87 @@
+"""What a person sees: the dashboard, and the documentation with assets of an installed package, no CDN.
+
+Swagger UI comes from the package ``fastapi-offline``: MIT, two files that are byte for byte those of swagger-ui-dist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from fastapi.responses import FileResponse, Response
+
+from shm_monitor_api.problems import problem
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+STATIC = Path(__file__).parent / "static"
+SWAGGER_PACKAGE = "fastapi_offline"
+SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
+
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+DOCS_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"  # Swagger UI styles itself inline
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+
+
+class Page:
+    """One file of this package, read once: its bytes, type and tag."""
+
+    def __init__(self, name: str, policy: str = POLICY) -> None:
+        path = STATIC / name
+        self._body = path.read_bytes()
+        self._etag = f'"{hashlib.sha256(self._body).hexdigest()[:16]}"'
+        self._media = _TYPES[path.suffix]
+        self._headers = {
+            "etag": self._etag,
+            "cache-control": "no-cache",
+            "content-security-policy": policy,
+            "referrer-policy": "no-referrer",
+        }
+
+    async def get(self, request: Request) -> Response:
+        """Return the file, or that the client has it already."""
+        if request.headers.get("if-none-match") == self._etag:
+            return Response(status_code=304, headers=self._headers)
+        return Response(self._body, headers=self._headers, media_type=self._media)
+
+
+class Asset:
+    """One file of Swagger UI, which may not be installed."""
+
+    def __init__(self, name: str) -> None:
+        self._path = swagger_path(name)
+
+    async def get(self, request: Request) -> Response:
+        """Return the file; 404 with what to install where there is none."""
+        if self._path is None:
+            detail = 'Swagger UI is not installed; try: pip install "shm-monitor[api]", or read /openapi.json'
+            return problem(404, detail, instance=request.url.path)
+        return FileResponse(self._path, headers={"cache-control": "max-age=86400"})
+
+
+def swagger_path(name: str) -> Path | None:
+    """Return where the file *name* of Swagger UI is installed, without importing the package that brings it."""
+    spec = find_spec(SWAGGER_PACKAGE)
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        path = Path(place) / "static" / name
+        if path.is_file():
+            return path
+    return None
+
+
+def add_pages(app: FastAPI) -> None:
+    """Add the dashboard and the documentation; each path is one file, so there is no folder to leave."""
+    for path, name, policy in (
+        ("/", "dashboard.html", POLICY),
+        ("/dashboard.js", "dashboard.js", POLICY),
+        ("/dashboard.css", "dashboard.css", POLICY),
+        ("/docs", "docs.html", DOCS_POLICY),
+        ("/docs/start.js", "docs.js", DOCS_POLICY),
+    ):
+        app.add_api_route(path, Page(name, policy).get, include_in_schema=False)
+    for name in SWAGGER_FILES:
+        app.add_api_route(f"/docs/{name}", Asset(name).get, include_in_schema=False)

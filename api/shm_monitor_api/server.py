@@ -1,0 +1,165 @@
+"""Serve on a socket of our own: where it may listen, with which limits, and what is logged."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import BinaryIO
+
+import msgspec
+import uvicorn
+
+import shm_monitor as sm
+from shm_monitor_api.application import create_app
+from shm_monitor_api.guard import is_loopback
+from shm_monitor_api.logs import log_config
+from shm_monitor_api.protocol import HEAD_BYTES_MAX, LimitedProtocol
+from shm_monitor_api.settings import ApiConfig
+
+DEFAULT_BIND = "127.0.0.1:8909"
+STARTED = "listening on %s"
+_BACKLOG = 128
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen: one address of this machine, or all of them (``0.0.0.0``, ``::``)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Return the address that ``HOST:PORT`` or ``[IPv6]:PORT`` names; port 0 is any free one.
+
+        Raises:
+            ConfigError: *text* is neither.
+        """
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not host or (":" in host and not bracketed) or not (port.isascii() and port.isdigit()):
+            raise sm.ConfigError("bind", text, "argument", "HOST:PORT, such as 127.0.0.1:8909 or [::1]:8909")
+        if int(port) > 65535:
+            raise sm.ConfigError("bind", text, "argument", "a port of 0 to 65535")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        """Return ``HOST:PORT``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """How to listen.
+
+    Args:
+        address: where.
+        tls_cert: the file of the certificate chain; None for plain HTTP.
+        tls_key: the file of its key.
+        access_log: a line per request.
+        json_log: lines of JSON in place of text.
+        log_level: of uvicorn's and our own lines.
+        stop_at_eof: stop when standard input ends, which is when the parent ended.
+    """
+
+    address: Address
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    access_log: bool = False
+    json_log: bool = False
+    log_level: str = "info"
+    stop_at_eof: bool = False
+
+
+class PortTakenError(sm.MonitorError):
+    """Another process listens there."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(f"{address} is taken by another process; try: shm-monitor api --bind 127.0.0.1:0")
+        self.address = address
+
+
+def serve(config: ApiConfig, serving: Serving) -> None:
+    """Serve until SIGTERM or SIGINT; then end within 2 s.
+
+    Raises:
+        ConfigError: the settings contradict each other, or open the API to others without a token.
+        PortTakenError: somebody else listens there.
+    """
+    check_exposure(config, serving.address)
+    listener = listen(serving.address)
+    host = serving.address.host
+    hosts = config.allowed_hosts if is_unspecified(host) else (*config.allowed_hosts, host)
+    app = create_app(msgspec.structs.replace(config, allowed_hosts=hosts))
+    settings = uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=log_config(json=serving.json_log, level=serving.log_level),
+        access_log=serving.access_log,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+        timeout_graceful_shutdown=1,
+        ssl_certfile=serving.tls_cert,
+        ssl_keyfile=serving.tls_key,
+    )
+    if serving.stop_at_eof:
+        stop_at_end_of(sys.stdin.buffer)
+    scheme = "https" if serving.tls_cert else "http"
+    bound = Address(serving.address.host, listener.getsockname()[1])
+    print(f"shm-monitor api: {STARTED % f'{scheme}://{bound}'}", file=sys.stderr, flush=True)
+    uvicorn.Server(settings).run(sockets=[listener])
+
+
+def check_exposure(config: ApiConfig, address: Address) -> None:
+    """Raise ``ConfigError`` where anybody on the network could read what the API serves."""
+    if config.token is None and not config.insecure and not is_loopback(address.host):
+        raise sm.ConfigError(
+            "bind",
+            str(address),
+            "argument",
+            "other machines could read it without a token: set SHM_MONITOR_TOKEN_FILE or SHM_MONITOR_TOKEN, "
+            "or say --insecure if that is meant",
+        )
+
+
+def is_unspecified(host: str) -> bool:
+    """Say whether *host* stands for all addresses of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def listen(address: Address) -> socket.socket:
+    """Return a socket that is bound to *address*.
+
+    Raises:
+        PortTakenError: it is taken.
+        ConfigError: this machine has no such address, or may not listen there.
+    """
+    try:
+        family, _, _, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(where[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTakenError(address) from None
+        raise sm.ConfigError("bind", str(address), "argument", error.strerror or str(error)) from None
+
+
+def stop_at_end_of(pipe: BinaryIO) -> None:
+    """Stop this process as SIGTERM would when *pipe* ends."""
+
+    def wait() -> None:
+        while pipe.read(4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="shm-monitor-parent", daemon=True).start()
