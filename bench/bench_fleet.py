@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.measure import Budget, Rows
+from bench.measure import Rows
 from bench.stage import SamplerProcess, wait4
 from shm_monitor.config import ResourceConfig
 

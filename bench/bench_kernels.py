@@ -11,6 +11,9 @@ import pytest
 from numba import njit
 
 from shm_monitor.kernels import should_prune_at
+from shm_monitor.replay import replay
+from shm_monitor.rules import MEBIBYTE
+from shm_monitor.trace import Table, Trace
 from tests.engine import MEMORY, Engine, Settings, metric
 
 if TYPE_CHECKING:
@@ -59,6 +62,29 @@ def bench_decide_a_sample(benchmark: BenchmarkFixture, limits: int) -> None:
     assert len(engine.rules) == limits
 
     benchmark(engine.decider.decide, engine.record)
+
+
+@pytest.mark.benchmark(group="replay a day at 1 Hz, 86,400 samples")
+@pytest.mark.parametrize("gpus", [0, 8], ids=["1 limit", "9 limits"])
+def bench_replay_a_day(benchmark: BenchmarkFixture, gpus: int) -> None:
+    """How long does it take to try other settings on yesterday? The report is part of it, reading the file is not."""
+    metrics = (
+        MEMORY[0],
+        *(metric("gpu", "memory_percent", instance=str(gpu), rolled=True) for gpu in range(gpus)),
+        *MEMORY[1:],
+    )
+    count = 86_400
+    seconds = np.arange(count)
+    values = np.full((count, len(metrics)), 60.0)
+    values[:, 0] = (70 + 25 * np.sin(seconds / 2000) + np.random.default_rng(0).normal(0, 1, count)) * MEBIBYTE
+    values[:, -3] = 100 * MEBIBYTE
+    times = (seconds + 1) * 10**9
+    stamps = times.astype(np.uint64)
+    day = Trace(Table(metrics, 10**9, {}, "bench"), times, stamps, np.zeros(count, np.uint64), values)
+    settings = Settings(max_gpu_memory_percent=92.0)
+    replay(day, settings)  # compiled before the clock runs
+
+    assert benchmark(replay, day, settings).samples_count == count
 
 
 @pytest.mark.benchmark(group="should_prune_at in a compiled loop, 1000 asks")

@@ -55,7 +55,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:  # noqa: ANN401 - a hook of pluggy
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """Keep why a benchmark was skipped."""
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):

@@ -51,7 +51,12 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'shm_monitor' has no attribute {name!r}")
-    module = __import__(f"shm_monitor.{home}", fromlist=[name])
+    try:
+        module = __import__(f"shm_monitor.{home}", fromlist=[name])
+    except ModuleNotFoundError as error:
+        from shm_monitor.errors import MissingDependencyError
+
+        raise MissingDependencyError(f"shm_monitor.{name}", "sampler", str(error.name)) from error
     value = getattr(module, name)
     globals()[name] = value
     return value

@@ -113,7 +113,7 @@ def amount(number: float | None, unit: str) -> str:
 
 def _reasons(limit: LimitNumbers, offset: float, scope: str) -> list[ReasonState]:
     """Return the reasons of *limit* that hold; *offset* turns monotonic seconds into unix seconds."""
-    bits = int(limit.numbers["reasons"])
+    bits = int(_known(limit.numbers["reasons"]) or 0)
     found = []
     for bit, reason in enumerate(REASONS):
         if bits >> bit & 1:
@@ -142,7 +142,7 @@ _AS_SET = ("value", "mean", "limit", "capacity", "seconds_to_limit")
 
 
 def _known(number: float) -> float | None:
-    return None if math.isnan(number) else number
+    return number if math.isfinite(number) else None
 
 
 def _values(sample: Sample, view: View) -> memoryview[float]:
@@ -153,8 +153,8 @@ def _values(sample: Sample, view: View) -> memoryview[float]:
 def _scope(limit: LimitNumbers, view: View, values: memoryview[float]) -> str:
     """Return whose memory *limit* looks at; empty for a limit without scopes."""
     group = limit.limit.metric.partition(".")[0]
-    scopes: list[Any] = view.schema.facts.get(group, {}).get("scopes", [])
+    scopes: Any = view.schema.facts.get(group, {}).get("scopes", [])
     place = next((at for at, metric in enumerate(view.schema.metrics) if metric.name == f"{group}.scope"), None)
-    if place is None or math.isnan(values[place]) or not 0 <= int(values[place]) < len(scopes):
+    if place is None or not isinstance(scopes, list) or not 0 <= values[place] < len(scopes):  # a NaN is neither
         return ""
     return str(scopes[int(values[place])])

@@ -5,7 +5,7 @@
     bits 0-29  thread id of the sampling thread    low half: a robust futex word. When that thread ends, however
     bit  30    DIED     set by the KERNEL          it ends, the kernel clears the id, sets bit 30 and keeps bit 31.
     bit  31    PRESSED  set by the sampler
-    bits 32-33 level, 34-49 reasons, rest zero     stored together with the low half, in one 8-byte store
+    bits 32-33 level, 34-49 reasons, 50 injected   stored together with the low half, in one 8-byte store
 
 Thread ids stay below 2**22, so byte 3 (bits 24-31) is zero exactly when the sampler lives and nothing presses.
 Source: futex(2), set_robust_list(2), Documentation/locking/robust-futex-ABI.rst.
@@ -25,6 +25,7 @@ PRESSED_BYTE = PRESSED >> 24
 LEVEL_SHIFT = 32
 REASONS_SHIFT = 34
 REASONS_MASK = 0xFFFF
+INJECTED = 1 << 50  # the sample has false readings on purpose
 
 
 def verdict_word(level: int, reasons: int) -> int:

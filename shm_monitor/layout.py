@@ -8,7 +8,7 @@
      0x010 u32 header_size, endian_tag
      0x018 u64 total_size       checked against fstat
      0x020 u64 layout_hash      of the schema bytes
-     0x028 u64 capabilities *   bit 0: the kernel marks a dead sampler
+     0x028 u64 capabilities     bit 0: the kernel marks a dead sampler, bit 1: false readings may be injected
      0x030 u64 schema_offset, schema_size
      0x040 u64 flags_offset, u32 flag_count, flag_stride
      0x050 u64 ring_offset, u32 slot_count, slot_stride
@@ -38,7 +38,8 @@ MAJOR = 1
 MINOR = 0
 ENDIAN_TAG = 0x01020304
 
-KERNEL_MARKS_DEATH = 1 << 0  # capability bit
+KERNEL_MARKS_DEATH = 1 << 0  # capability bits
+ACCEPTS_INJECTION = 1 << 1
 
 HEADER = struct.Struct("<QIIIIQQQQQQIIQII16sQQQQQ")
 CAPABILITIES_OFFSET = struct.calcsize("<QIIIIQQ")

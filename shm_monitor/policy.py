@@ -143,10 +143,11 @@ class Decider:
 
     def _tell(self, told: int) -> None:
         """Log what begins, what ends, and once a limit that the capacity makes useless."""
-        for rule, state in zip(self._rules, self._state, strict=True):
-            if not self._warned and rule.ceiling > state[step.CAPACITY]:
-                self._warned = True
-                _log.warning(above_capacity_text(rule, state))
+        if told & step.LIMIT_ABOVE_CAPACITY and not self._warned:
+            self._warned = True
+            for rule, state in zip(self._rules, self._state, strict=True):
+                if rule.ceiling > state[step.CAPACITY]:
+                    _log.warning(above_capacity_text(rule, state))
         if told & step.PRESSED_CHANGED:
             self._tell_episodes()
 

@@ -16,7 +16,7 @@ from shm_monitor import futex, layout
 from shm_monitor.address import address_of
 from shm_monitor.errors import FencedError
 from shm_monitor.flags import ended_word, flag_word
-from shm_monitor.layout import KERNEL_MARKS_DEATH, SLOT_TAIL, WORD_BYTES, SlotLayout
+from shm_monitor.layout import ACCEPTS_INJECTION, KERNEL_MARKS_DEATH, SLOT_TAIL, WORD_BYTES, SlotLayout
 from shm_monitor.ownership import OwnedSegment
 from shm_monitor.robust import RobustList
 
@@ -70,6 +70,7 @@ class Publisher:
         interval_ns: int,
         stale_after_ns: int,
         kernel_marks_death: bool,
+        accepts_injection: bool = False,
     ) -> None:
         """Open the segment of *name* for this thread; its lock must be held.
 
@@ -77,7 +78,7 @@ class Publisher:
             NoSpaceError: shared memory is full.
         """
         slot = slot_of(schema)
-        capabilities = KERNEL_MARKS_DEATH if kernel_marks_death else 0
+        capabilities = kernel_marks_death * KERNEL_MARKS_DEATH | accepts_injection * ACCEPTS_INJECTION
         self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count=slot_count, capabilities=capabilities)
         self._limit_count = slot.limit_count
         self._crc_offset = slot.crc

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from shm_monitor import layout, names
 from shm_monitor.attachment import ON_STALE, Attachment, OnStale
 from shm_monitor.errors import ConfigError, SegmentError
-from shm_monitor.flags import HOT_BYTE, reasons_of
+from shm_monitor.flags import HOT_BYTE, INJECTED, reasons_of
 from shm_monitor.schema import Level, Reason
 from shm_monitor.status import LIVE, Status, beat_age_ns, state_of, state_of_error, status_of
 
@@ -106,13 +106,15 @@ class Reader:
             from shm_monitor.snapshot_decoder import Decoder
 
             decoder = self._decoder = (view, Decoder(view.schema))
+        sample = view.sample()
         return decoder[1].snapshot(
-            view.sample(),
+            sample,
             name=self.name,
             now_ns=time.monotonic_ns(),
             interval_ns=view.word(layout.INTERVAL_OFFSET),
             stale=state_of(view) != LIVE,
             collectors=view.collector_words(),
+            injected=_injected(self.name) if sample.verdict & INJECTED else (),
         )
 
     def explain(self) -> Explanation:
@@ -235,6 +237,14 @@ class Reader:
     def __repr__(self) -> str:
         """Return the reader as it was asked for."""
         return f"Reader(name={self.name!r}, watch={self._attachment.watch!r}, on_stale={self._attachment.on_stale!r})"
+
+
+def _injected(name: str) -> tuple[str, ...]:
+    """Return the metrics of *name* that are false on purpose; the sample itself says only that there are some."""
+    from shm_monitor.injection import read
+
+    injection = read(name)
+    return ("unknown",) if injection is None else tuple(sorted(injection.values))
 
 
 def _attached_again(name: str, watch: tuple[str, ...] | None, on_stale: OnStale) -> Reader:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,7 +16,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shm_monitor.errors import TraceError
+from shm_monitor.errors import SegmentError, TraceError
 from shm_monitor.schema import Unknown, unknown
 from shm_monitor.trace import Table, deciding_metrics, read_table, record_dtype, sound
 
@@ -66,8 +68,8 @@ class Recorder:
         data = record.tobytes()
         written = os.write(self._file, data)
         if written != len(data):
-            os.ftruncate(self._file, os.lseek(self._file, 0, os.SEEK_CUR) - written)
-            raise OSError(28, os.strerror(28), self._path)  # ENOSPC: a short write to a file has no other cause
+            os.ftruncate(self._file, os.lseek(self._file, -written, os.SEEK_CUR))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)  # why a write to a file is short
         self.last = mono_ns, realtime_ns
 
     def has(self, mono_ns: int, realtime_ns: int) -> bool:
@@ -143,7 +145,7 @@ def record(
 
     Raises:
         TraceError: the file is something else, or has other metrics.
-        SegmentError: there is no segment to read.
+        SegmentError: there is no segment to begin with.
     """
     table = _table_of(reader.view(), everything=everything)
     until = None if seconds is None else clock() + seconds
@@ -151,7 +153,8 @@ def record(
     with Recorder(path, table) as recorder:
         copier = _Copier(recorder)
         while True:
-            written += copier.copy(reader.view())
+            with suppress(SegmentError):  # a sampler that restarts is away for a moment
+                written += copier.copy(reader.view())
             if not follow or (until is not None and clock() >= until):
                 return written
             sleep(table.interval_ns / 1e9)

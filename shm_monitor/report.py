@@ -33,7 +33,7 @@ def html(done: Replayed, *, title: str = "shm-monitor replay") -> str:
         raise MissingDependencyError("the HTML page", "report", "plotly") from None
     reports = {limit.name: limit for limit in done.report().limits}
     names = [rule.limit.name for rule in done.rules]
-    titles = [f"{name}: {len(reports[name].episodes)} episodes" for name in names]
+    titles = [f"{name}, episodes: {len(reports[name].episodes)}" for name in names]
     figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, subplot_titles=titles)
     for place, name in enumerate(names):
         _draw(figure, go, done, place)

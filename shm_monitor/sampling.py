@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shm_monitor import collectors
+from shm_monitor.flags import INJECTED
+from shm_monitor.injection import Injector
 from shm_monitor.kernels import Rolling, compile_in_background
 from shm_monitor.own_cost import OwnCost
 from shm_monitor.policy import Decider
@@ -68,7 +70,10 @@ class Sampler:
             interval_ns=int(config.check_interval * 1e9),
             stale_after_ns=int(config.stale_after_seconds * 1e9),
             kernel_marks_death=kernel_marks_death,
+            accepts_injection=config.allow_injection,
         )
+        places = {metric.name: place for place, metric in enumerate(table)}
+        self._injector = Injector(config.name, places, clock) if config.allow_injection else None
         self._rolling, self._decider = self._deciders(config, chosen)
 
     @property
@@ -97,10 +102,15 @@ class Sampler:
         for source, (local, places) in zip(self._sources, self._places, strict=True):
             source.read(local)
             values[places] = local
+        injected = {} if self._injector is None else self._injector.current()
+        for place, value in injected.items():
+            values[place] = value
         record["mono_ns"] = began_ns
         record["number"] = self._publisher.head + 1
         self._rolling.advance(record)
         self._decider.decide(record)
+        if injected:
+            record["verdict"] |= np.uint64(INJECTED)
         self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=self._decider.words)
         for index, source in enumerate(self._sources[:-1]):
             self._publisher.tell_collector(

@@ -198,7 +198,7 @@ class Schema(NamedTuple):
 
         try:
             table = json.loads(data)
-            return cls(
+            schema = cls(
                 tuple(Metric(**row) for row in table["metrics"]),
                 tuple(Limit(**row) for row in table["limits"]),
                 tuple(str(name) for name in table["collectors"]),
@@ -207,6 +207,24 @@ class Schema(NamedTuple):
             )
         except (TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"not a schema: {error}") from error
+        schema._check()
+        return schema
+
+    def _check(self) -> None:
+        """Raise ValueError unless every field has its type, and every limit looks at a rolled metric."""
+        for row in (*self.metrics, *self.limits):
+            for key, value in row._asdict().items():
+                if not isinstance(value, bool if key in {"integer", "rolled"} else str):
+                    raise ValueError(f"not a schema: {key} is {value!r}")
+        if not all(isinstance(facts, dict) for facts in self.facts.values()):
+            raise ValueError("not a schema: facts that are no table")
+        rolled = self.metrics[: self.rolled_count]
+        if not all(metric.rolled for metric in rolled):
+            raise ValueError("not a schema: the rolled metrics do not come first")
+        names = {metric.name for metric in rolled}
+        strays = [limit.name for limit in self.limits if limit.metric not in names]
+        if strays:
+            raise ValueError(f"not a schema: the limit {strays[0]} looks at no rolled metric")
 
 
 def ordered(metrics: list[Metric]) -> list[int]:

@@ -152,13 +152,16 @@ def _other(other: Mapping[str, Cell]) -> list[str]:
 
 
 def _unavailable(unavailable: Mapping[str, str]) -> list[str]:
-    """Return which readings are unknown, by reason."""
+    """Return which readings are unknown, by reason; a reason in words comes after what it explains."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in unavailable.items():
         by_reason.setdefault(reason, []).append(name)
-    lines = ["UNKNOWN"] if by_reason else []
-    for reason, names in by_reason.items():
-        text = f"{reason}: {', '.join(names)}"
+    texts = [
+        f"{', '.join(names)}: {reason}" if " " in reason else f"{reason}: {', '.join(names)}"
+        for reason, names in by_reason.items()
+    ]
+    lines = ["UNKNOWN"] if texts else []
+    for text in texts:
         lines += textwrap.wrap(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT * 2)
     return lines
 

@@ -45,7 +45,7 @@ class Source(Protocol):
 
 def source_for(collector: Collector, interval_seconds: float, clock: Callable[[], int] = time.monotonic_ns) -> Source:
     """Return the source that *collector* needs: a thread of its own where its calls can block."""
-    if collector.threaded:
+    if collector.threaded and collector.metrics:  # a machine without a GPU need not wake up for it
         return ThreadedSource(collector, collector.interval_seconds or interval_seconds, clock)
     return InlineSource(collector, clock)
 

@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from shm_monitor.layout import WORD_BYTES
-from shm_monitor.schema import Level
+from shm_monitor.schema import STATE_FIELDS, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shm_monitor.schema import Limit
     from shm_monitor.view import Sample, View
 
+_NOTHING = dict.fromkeys(STATE_FIELDS, math.nan)  # a sampler of another version may keep fewer columns
 REASONS = ("level", "forecast", "capacity", "event")  # the columns of a state are named after them
 
 
@@ -37,7 +38,8 @@ class LimitNumbers:
     @property
     def level(self) -> Level:
         """How much this limit asks."""
-        return Level(int(self.numbers["level"]) & 3)
+        level = self.numbers["level"]
+        return Level(int(level) & 3) if math.isfinite(level) else Level.OK
 
     @property
     def end(self) -> float:
@@ -52,8 +54,8 @@ class LimitNumbers:
 
     @property
     def headroom_ratio(self) -> float:
-        """What is left, 0 to 1."""
-        return self.headroom / self.end
+        """What is left, 0 to 1; of nothing, nothing."""
+        return self.headroom / self.end if self.end else 0.0
 
     @property
     def shed_fraction(self) -> float:
@@ -75,7 +77,7 @@ def limits_in(sample: Sample, view: View, indices: tuple[int, ...]) -> Iterator[
             place = places[limit.metric]
             value = _double(sample.data, slot.values + place * WORD_BYTES)
             mean = _double(sample.data, slot.means + place * WORD_BYTES)
-            yield LimitNumbers(limit, dict(zip(schema.states, numbers, strict=True)), value, mean)
+            yield LimitNumbers(limit, _NOTHING | dict(zip(schema.states, numbers, strict=True)), value, mean)
 
 
 def _double(data: bytes, offset: int) -> float:

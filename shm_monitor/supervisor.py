@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from shm_monitor.errors import MonitorError, SamplerError, SegmentError
+from shm_monitor.errors import MissingDependencyError, MonitorError, SamplerError, SegmentError
 from shm_monitor.handshake import Order, Report, decode_report, error_of, send_order
 from shm_monitor.status import STALE, beat_age_ns, state_of
 from shm_monitor.view import View
@@ -60,7 +61,9 @@ class Supervisor:
             AlreadyRunningError: another sampler has the name.
             NoSpaceError: shared memory is full.
             SamplerError: it ended, or took longer than *timeout* seconds.
+            MissingDependencyError: the packages of the sampler are not installed.
         """
+        _check_installed()
         self._thread.start()
         if not self._started.wait(timeout):
             self.stop()
@@ -165,6 +168,12 @@ class Supervisor:
         _log.info("%s: %s", self._name, line)
         if self._on_event is not None:
             self._on_event(line)
+
+
+def _check_installed() -> None:
+    for package in ("numpy", "numba", "psutil"):
+        if find_spec(package) is None:
+            raise MissingDependencyError("the sampler", "sampler", package)
 
 
 def _spawn() -> subprocess.Popen[bytes]:

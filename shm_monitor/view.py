@@ -95,7 +95,10 @@ class View:
             NotReadyError: not one whole sample could be read.
         """
         for _ in range(READ_TRIES):
-            found = self.sample_at(self.word(layout.HEAD_OFFSET))
+            head = self.word(layout.HEAD_OFFSET)
+            if self._last is not None and self._last.number == head:
+                return self._last  # a sample never changes once it is complete
+            found = self.sample_at(head)
             if found is not None:
                 self._last = found
                 return found
@@ -142,6 +145,7 @@ class View:
         except ValueError as error:
             raise CorruptError(self.name, str(error)) from error
         slot = SlotLayout(len(schema.metrics), schema.rolled_count, len(schema.limits), len(schema.states))
-        if slot.stride != header.slot_stride or len(schema.limits) >= header.flag_count:
+        fits = len(schema.limits) < header.flag_count and len(schema.collectors) <= layout.COLLECTORS_MAX
+        if slot.stride != header.slot_stride or not fits:
             raise CorruptError(self.name, f"slots of {header.slot_stride} bytes, its schema needs {slot.stride}")
         return schema, slot

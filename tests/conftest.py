@@ -69,7 +69,9 @@ def small_schema(metric_count: int = 3, limit_count: int = 2) -> Schema:
 class Bench:
     """A publisher in this process, with the lock of its name: publishes what a test tells it to."""
 
-    def __init__(self, name: str, schema: Schema | None = None, *, slot_count: int = 8, by_kernel: bool = False) -> None:
+    def __init__(
+        self, name: str, schema: Schema | None = None, *, slot_count: int = 8, by_kernel: bool = False
+    ) -> None:
         self.name = name
         self.schema = small_schema() if schema is None else schema
         self.lock = Lock(name)

@@ -50,7 +50,9 @@ def _metric(name: str) -> Metric:
     place, _, field = name.rpartition(".")
     group, _, instance = place.partition(":")
     unit = "bytes" if field.endswith("bytes") else "percent"
-    return Metric(group, field, unit, "a number", "a test", instance, rolled=field not in {"capacity_bytes", "scope"})
+    return Metric(
+        group, field, unit, "a number", "a test", instance, field == "scope", field not in {"capacity_bytes", "scope"}
+    )
 
 
 class FakeSampler:

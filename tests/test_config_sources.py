@@ -80,8 +80,8 @@ def test_every_setting_is_read_from_its_prefixed_name_in_the_environment(key: st
     assert getattr(ResourceConfig.load("", {f"SHM_MONITOR_{key.upper()}": text}), key) == value
 
 
-@pytest.mark.parametrize("key", sorted(SPELLED.keys() - {"name"}))
-def test_every_setting_but_name_is_read_from_its_upper_case_name_in_the_environment(key: str) -> None:
+@pytest.mark.parametrize("key", sorted(SPELLED.keys() - {"gpus", "name"}))
+def test_every_setting_but_two_is_read_from_its_upper_case_name_in_the_environment(key: str) -> None:
     text, value = SPELLED[key]
 
     assert getattr(ResourceConfig.load("", {key.upper(): text}), key) == value
@@ -90,6 +90,11 @@ def test_every_setting_but_name_is_read_from_its_upper_case_name_in_the_environm
 def test_a_bare_name_in_the_environment_is_not_ours() -> None:
     """WSL exports NAME=<host name>, and workers look at SHM_MONITOR_NAME alone."""
     assert ResourceConfig.load("", {"NAME": "LAPTOP 7"}).name == "default"
+
+
+def test_bare_gpus_in_the_environment_are_not_ours() -> None:
+    """Slurm scripts export GPUS=8 and mean how many."""
+    assert ResourceConfig.load("", {"GPUS": "8"}).gpus is None
 
 
 def test_the_strongest_source_wins(env_file: Path) -> None:
@@ -170,7 +175,7 @@ def test_an_empty_value_is_not_set(text: str, env_file: Path) -> None:
     ],
 )
 def test_words_stand_for_the_default_all_and_none(key: str, text: str, value: object, env_file: Path) -> None:
-    config = load(env_file, "MAX_CPU_USAGE_PERCENT=70\nGPUS=5\nINTERFACES=eth9\n", {key.upper(): text})
+    config = load(env_file, "MAX_CPU_USAGE_PERCENT=70\nGPUS=5\nINTERFACES=eth9\n", {f"SHM_MONITOR_{key.upper()}": text})
 
     assert getattr(config, key) == value
 

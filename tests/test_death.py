@@ -13,11 +13,10 @@ import pytest
 from shm_monitor import layout
 from shm_monitor.reader import attach
 from shm_monitor.status import LIVE, STALE, STOPPED
-from tests.light_sampler import LightSamplers, Order, Started, end
+from tests.light_sampler import LightSamplers, Started, end
 from tests.reader_process import Answer, ReaderProcess
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Iterator
 
 READERS_COUNT = 4

@@ -152,7 +152,7 @@ def test_a_plan_puts_schema_and_ring_on_pages_of_their_own() -> None:
         header_size=0x98,
         endian_tag=0x01020304,
         total_size=0x4000 + 6 * 4096,
-        layout_hash=0xF7B3C96F_6EB6A1DE,
+        layout_hash=0x8CD48F13_E142D9CC,
         capabilities=0,
         schema_offset=0x3000,
         schema_size=14,

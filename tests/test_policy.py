@@ -90,6 +90,15 @@ def test_a_monitor_that_is_switched_off_has_limits_that_press_nothing() -> None:
     assert engine.reasons[-1] == Reason(0)
 
 
+def test_a_limit_that_is_not_configured_has_no_numbers() -> None:
+    engine = Engine(metrics=[metric("gpu", "memory_percent", instance="0", rolled=True)])
+    engine.feed([99.0] * 30, "gpu:0.memory_percent")
+
+    assert set(engine.verdicts) == {0}
+    assert math.isnan(engine.state("limit"))
+    assert math.isnan(engine.state("target"))
+
+
 def test_no_limit_at_all_decides_nothing() -> None:
     engine = Engine(metrics=[metric("cpu", "cpu_percent", rolled=True)]).feed([99.0] * 5, "cpu.cpu_percent")
 

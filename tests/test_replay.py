@@ -223,9 +223,10 @@ def test_a_page_is_whole_and_asks_no_network() -> None:
     page = html(done)
 
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
-    assert "memory: 1 episodes" in page
-    assert "gpu-memory:0: 1 episodes" in page
-    assert page.count('"fillcolor":"rgba(') >= 2 or page.count("rgba(220, 20, 60") >= 1
+    assert "memory, episodes: 1" in page
+    assert "gpu-memory:0, episodes: 1" in page
+    assert page.count('"type":"rect"') == 2
+    assert '"text":"capacity, level"' in page
 
 
 def test_a_page_without_plotly_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from shm_monitor.schema import Unknown, unknown
@@ -92,6 +93,12 @@ def test_what_is_unknown_is_a_dash_and_its_reason_stands_at_the_end() -> None:
     end = table.split("UNKNOWN\n")[1]
     assert "timeout: cpu.load_1" in end
     assert "not_supported: cpu.steal_percent" in end
+
+
+def test_why_there_is_no_gpu_is_told_in_words() -> None:
+    snapshot = msgspec.structs.replace(EMPTY, unavailable={"gpu": "no driver here"})
+
+    assert render_table(snapshot).endswith("UNKNOWN\n  gpu: no driver here")
 
 
 def test_a_group_of_which_nothing_is_known_is_left_out() -> None:

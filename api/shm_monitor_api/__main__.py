@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -24,13 +25,15 @@ environment: SHM_MONITOR_NAME, SHM_MONITOR_BIND, SHM_MONITOR_TOKEN or SHM_MONITO
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal asks to stop; return the exit status."""
+    # uvicorn raises the signal again once it has stopped, and a stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         serve(*settings(arguments, os.environ))
     except (sm.ConfigError, PortTakenError) as error:
         print(f"shm-monitor api: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        pass  # uvicorn raises the signal again once it has stopped
+        pass
     return 0
 
 

@@ -60,6 +60,7 @@ def create_app(config: ApiConfig | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.needs_token = config.token is not None
     app.state.stream = stream

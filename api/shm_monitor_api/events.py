@@ -27,6 +27,7 @@ RECONNECT_MS = 2000
 POLL_SECONDS_MIN = 0.005
 POLL_SECONDS_MAX = 0.25  # also how late a death is told
 WITHOUT_SAMPLER_SECONDS = 0.5
+WRITING_SECONDS = 0.002  # from the time in a sample to its publication
 
 
 class Event(NamedTuple):
@@ -147,8 +148,8 @@ class EventStream:
             self._tell_sample(reading)
         self._keep_alive()
         due = snapshot.interval_seconds - snapshot.age_seconds
-        late = snapshot.interval_seconds / 10  # it should be there: look often, but not at each turn
-        return min(max(due, late, POLL_SECONDS_MIN), POLL_SECONDS_MAX)
+        late = snapshot.interval_seconds / 50  # it should be there by now: look often, but not at each turn
+        return min(max(due + WRITING_SECONDS if due > 0 else late, POLL_SECONDS_MIN), POLL_SECONDS_MAX)
 
     def _tell_sample(self, reading: Reading) -> None:
         snapshot = reading.snapshot

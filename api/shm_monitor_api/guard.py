@@ -9,7 +9,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ class Guard:
                 message["headers"] = [*message["headers"], *_ON_EVERY_RESPONSE]
             await send(message)
 
-        refused = self._refusal(scope, _header_map(scope["headers"]))
+        refused = self._refusal(scope, dict(scope["headers"]))
         if refused is not None:
             return await refused(scope, receive, send_hardened)
         if scope["method"] == "HEAD" and scope["path"] != "/events":
@@ -122,10 +122,6 @@ def is_cross_origin(headers: Headers) -> bool:
         return True
     site = headers.get(b"sec-fetch-site", b"none")
     return site not in {b"none", b"same-origin"} and headers.get(b"sec-fetch-mode") != b"navigate"
-
-
-def _header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    return dict(headers)
 
 
 @lru_cache(maxsize=256)

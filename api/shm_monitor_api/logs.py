@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 LEVELS = ("debug", "info", "warning", "error")
-_TEXT = "shm-monitor api: %(levelname)s %(message)s"
+_TEXT = "shm-monitor api: %(message)s"
 
 
 class JsonFormatter(logging.Formatter):

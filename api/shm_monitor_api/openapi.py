@@ -16,6 +16,9 @@ DESCRIPTION = """\
 What one sampler measures, and whether work should be shed now. Every path only reads; `null` is unknown, never zero;
 times are unix seconds, percent is 0-100. Data routes answer JSON, or MessagePack for `Accept: application/msgpack`."""
 
+Document = dict[str, Any]
+Responses = dict[int | str, Document]
+
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
     bodies.Resources,
     bodies.Cpu,
@@ -53,12 +56,13 @@ _HEADERS = {
         "schema": {"type": "string"},
     },
 }
+_ERROR_HEADERS: dict[int, Document] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    503: {"Retry-After": {"description": "in seconds", "schema": {"type": "integer"}}},
+}
 _STRING_HEADER = {"in": "header", "required": False, "schema": {"type": "string"}}
 IF_NONE_MATCH = {"name": "If-None-Match", "description": "the ETag of the sample that you have", **_STRING_HEADER}
 LAST_EVENT_ID = {"name": "Last-Event-ID", "description": "the `id:` of the last event that you had", **_STRING_HEADER}
-
-Document = dict[str, Any]
-Responses = dict[int | str, Document]
 
 
 def data_responses(struct: type[msgspec.Struct], *errors: int) -> Responses:
@@ -74,7 +78,10 @@ def data_responses(struct: type[msgspec.Struct], *errors: int) -> Responses:
 def error_responses(*errors: int) -> Responses:
     """Return the problems that a route may answer: the common ones and *errors*."""
     content = {problems.MEDIA_TYPE: {"schema": reference(Problem)}}
-    return {status: {"description": _TEXTS[status], "content": content} for status in sorted({*_COMMON, *errors})}
+    return {
+        status: {"description": _TEXTS[status], "content": content, "headers": _ERROR_HEADERS.get(status, {})}
+        for status in sorted({*_COMMON, *errors})
+    }
 
 
 def reference(struct: type[msgspec.Struct]) -> Document:

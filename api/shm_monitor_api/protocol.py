@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from shm_monitor_api.problems import problem
 
@@ -35,7 +35,8 @@ class LimitedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle what came; a request that is whole has no time limit any more."""
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn types it as always there
+        if cycle is not None and not cycle.response_complete:
             self._expect_nothing()
 
     def on_response_complete(self) -> None:
@@ -55,8 +56,7 @@ class LimitedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP/1.1, or too large, with a problem; h11 says by its error which of them it is."""
-        error = sys.exception() if sys.version_info >= (3, 11) else None
-        status = getattr(error, "error_status_hint", 400)
+        status = getattr(sys.exception(), "error_status_hint", 400)
         detail = f"headers of more than {HEAD_BYTES_MAX} bytes" if status == 431 else msg
         answer = problem(status, detail, headers={"connection": "close"})
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -22,8 +23,8 @@ from shm_monitor_api.protocol import HEAD_BYTES_MAX, LimitedProtocol
 from shm_monitor_api.settings import ApiConfig
 
 DEFAULT_BIND = "127.0.0.1:8909"
-STARTED = "listening on %s"
 _BACKLOG = 128
+_log = logging.getLogger("shm_monitor.api")
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -108,11 +109,15 @@ def serve(config: ApiConfig, serving: Serving) -> None:
         ssl_certfile=serving.tls_cert,
         ssl_keyfile=serving.tls_key,
     )
+    try:
+        settings.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise sm.ConfigError("tls_cert", serving.tls_cert, "argument", f"cannot be used: {error}") from None
     if serving.stop_at_eof:
         stop_at_end_of(sys.stdin.buffer)
     scheme = "https" if serving.tls_cert else "http"
     bound = Address(serving.address.host, listener.getsockname()[1])
-    print(f"shm-monitor api: {STARTED % f'{scheme}://{bound}'}", file=sys.stderr, flush=True)
+    _log.info("listening on %s://%s", scheme, bound)
     uvicorn.Server(settings).run(sockets=[listener])
 
 

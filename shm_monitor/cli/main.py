@@ -30,7 +30,11 @@ exit status: 0 fine, 1 prune, 2 wrong usage or configuration, 3 no live sampler"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    given = parser().parse_args(arguments)
+    top = parser()
+    given, rest = top.parse_known_args(arguments)
+    if rest and not given.passes_on:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    given.rest = rest
     try:
         status = int(_verb(given.module)(given))
         sys.stdout.flush()
@@ -55,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-V", "--version", action="version", version=f"shm-monitor {__version__}")
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(verbs)
+    _add_api(verbs)
     _add_looks(verbs)
+    _add_inject(verbs)
     _add_housekeeping(verbs)
     _add_config(verbs)
     return top
@@ -65,8 +71,16 @@ def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     run = _verb_parser(verbs, "run", "run:run", "run a sampler in the foreground, or beside a command: run -- CMD ...")
     _config_options(run)
     run.add_argument("--no-api", action="store_true", help="the sampler alone, without the REST API beside it")
+    run.add_argument("--bind", metavar="HOST:PORT", help="where the REST API listens; see: shm-monitor api --help")
     run.add_argument("--no-view", action="store_true", help="log lines instead of the live view of a terminal")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="run CMD with SHM_MONITOR_NAME set")
+
+
+def _add_api(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    # Its options belong to the API process, which this command becomes: `--help` is answered there, too.
+    api = verbs.add_parser("api", help="serve what a sampler measures over HTTP", add_help=False, allow_abbrev=False)
+    api.add_argument("--env-file", metavar="FILE")
+    api.set_defaults(module="api:api", passes_on=True)
 
 
 def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,6 +96,14 @@ def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
     for one in (check, status, schema):
         one.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_inject(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    inject = _verb_parser(verbs, "inject", "inject:inject", "false readings for a while, to try how workers react")
+    inject.add_argument("readings", nargs="*", metavar="METRIC=NUMBER", help="memory_percent=97, gpu:0.power_watts=300")
+    inject.add_argument("--seconds", type=float, default=10.0, help="for how long (default: %(default)g)")
+    inject.add_argument("--end", action="store_true", help="take back what is injected now")
+    inject.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
 
 
 def _add_housekeeping(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -116,7 +138,7 @@ def _verb_parser(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: str, help_text: str
 ) -> argparse.ArgumentParser:
     made = verbs.add_parser(name, help=help_text, description=help_text)
-    made.set_defaults(module=module)
+    made.set_defaults(module=module, passes_on=False)
     return made
 
 

@@ -11,9 +11,10 @@ import threading
 from typing import TYPE_CHECKING
 
 from shm_monitor import names
-from shm_monitor.cli import exits, settings
+from shm_monitor.cli import api, exits, settings
+from shm_monitor.cli.api_keeper import ApiKeeper
 from shm_monitor.cli.live import LiveView
-from shm_monitor.errors import AlreadyRunningError
+from shm_monitor.errors import AlreadyRunningError, MissingDependencyError
 from shm_monitor.handshake import Order
 from shm_monitor.manager import FORCE_CLOCK_VARIABLE, ResourceManager
 from shm_monitor.reader import Reader, attach
@@ -42,11 +43,18 @@ def run(given: argparse.Namespace) -> int:
     logging.basicConfig(
         level=logging.WARNING if on_terminal else logging.INFO, format="shm-monitor: %(message)s", stream=sys.stderr
     )
-    return run_sampler(config, live=on_terminal)
+    keeper = None if given.no_api else _api_keeper(config, given, quiet=on_terminal)
+    return run_sampler(config, live=on_terminal, keeper=keeper)
 
 
-def run_sampler(config: ResourceConfig, *, live: bool) -> int:
-    """Keep a sampler alive until a signal asks to stop; on a terminal, show what it measures."""
+def run_sampler(config: ResourceConfig, *, live: bool, keeper: ApiKeeper | None = None) -> int:
+    """Keep a sampler alive until a signal asks to stop; on a terminal, show what it measures.
+
+    Args:
+        config: of the sampler.
+        live: draw on stdout, a terminal.
+        keeper: of the API process to run beside it.
+    """
     stop = _stop_on_signals()
     supervisor = Supervisor(_order(config))
     try:
@@ -56,12 +64,18 @@ def run_sampler(config: ResourceConfig, *, live: bool) -> int:
         return exits.USAGE
     notifier = Notifier(os.environ)
     try:
+        if keeper is not None:
+            keeper.start()
         notifier.ready()
         with attach(config.name, required=False) as reader:
             _until(stop, reader, notifier, LiveView(sys.stdout) if live else None)
     finally:
         notifier.stopping()
+        if keeper is not None:
+            keeper.ask_to_stop()
         supervisor.stop()
+        if keeper is not None:
+            keeper.stop()
     return exits.FINE
 
 
@@ -77,6 +91,18 @@ def run_command(config: ResourceConfig, command: list[str]) -> int:
         _forward_signals_to(process)
         status = process.wait()
         return 128 - status if status < 0 else status
+
+
+def _api_keeper(config: ResourceConfig, given: argparse.Namespace, *, quiet: bool) -> ApiKeeper | None:
+    """Return what keeps an API beside the sampler; None, and a line that says so, where it is not installed."""
+    try:
+        api.check_installed()
+    except MissingDependencyError as error:
+        _log.info("without the REST API: %s", error)
+        return None
+    options = ["--stop-at-eof", "--name", config.name, "--log-level", "warning" if quiet else "info"]
+    options += ["--bind", given.bind] if given.bind else []
+    return ApiKeeper(api.command_line(*options), api.environment(given.env_file, os.environ))
 
 
 def _order(config: ResourceConfig) -> Order:

@@ -200,11 +200,12 @@ def decide(
 
         capacity = bounds[limit_index, 1] if columns[limit_index, 1] < 0 else row[columns[limit_index, 1]]
         limit = bounds[limit_index, 0]
-        if limit > capacity:
-            told |= LIMIT_ABOVE_CAPACITY
-        if not math.isnan(capacity) and not limit <= capacity:  # a NaN limit too
+        share = bounds[limit_index, 2]
+        if not math.isnan(share) and not math.isnan(capacity) and not limit <= capacity:  # a NaN limit too
+            if limit > capacity:
+                told |= LIMIT_ABOVE_CAPACITY
             limit = _DEFAULT_LIMIT * capacity
-        target, brim = bounds[limit_index, 2] * limit, _BRIM * capacity
+        target, brim = share * limit, _BRIM * capacity
         end = limit if math.isnan(capacity) else capacity
 
         # Unknown: a hole longer than a period forgets everything, one of more than half of it is remembered.
@@ -296,7 +297,7 @@ def decide(
             if level >= 2:
                 s[PRESSED_SINCE] = now
                 s[EPISODES] += 1.0
-        if not (known or held or math.isnan(bounds[limit_index, 2])):
+        if not (known or held or math.isnan(share)):
             reasons |= _UNKNOWN_BIT
         s[LEVEL], s[REASONS] = level, reasons
         s[LIMIT], s[TARGET], s[CAPACITY], s[SECONDS] = limit, target, capacity, seconds

@@ -1,0 +1,65 @@
+"""``shm-monitor api``: the REST API, a process of its own that is started by name and never imported here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NoReturn
+
+from dotenv import dotenv_values
+
+from shm_monitor import config_sources, names
+from shm_monitor.errors import ConfigError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from shm_monitor.config_sources import EnvFile
+
+MODULE = "shm_monitor_api"
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client", MODULE)
+KEYS = frozenset({names.NAME_VARIABLE}) | config_sources.RESERVED_KEYS
+
+
+def api(given: argparse.Namespace) -> NoReturn:
+    """Become the API process: same pid, same terminal, so that its signals and its exit status are this command's.
+
+    Raises:
+        MissingDependencyError: the packages of the API are not installed.
+        ConfigError: the ``.env`` file cannot be read.
+    """
+    check_installed()
+    command = command_line(*given.rest)
+    environ = environment(given.env_file, os.environ)
+    sys.stdout.flush()
+    os.execve(command[0], command, environ)  # noqa: S606 - our own interpreter, no shell
+
+
+def check_installed() -> None:
+    """Raise ``MissingDependencyError`` where a package of the API is missing."""
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise MissingDependencyError("the REST API", "api", package)
+
+
+def command_line(*options: str) -> list[str]:
+    """Return the command that starts an API process."""
+    return [sys.executable, "-P", "-m", MODULE, *options]
+
+
+def environment(env_file: EnvFile, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* for an API process, with what the ``.env`` file says to it where *environ* does not.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = config_sources.env_path(env_file)
+    try:
+        lines = {} if path is None else dotenv_values(path, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigError("env_file", str(path), "argument", f"must be a readable text file: {error}") from None
+    found = {key: value for key, value in lines.items() if key in KEYS and value}
+    # The same modules as in this process, and nothing of the working directory (-P).
+    return {**found, **environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
