@@ -1,4 +1,4 @@
-"""What every benchmark may use, and what the JSON says about the machine: never its name."""
+"""What every benchmark may use, and what the JSON says about the run: never the machine's name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.measure import Rows
 from bench.stage import new_name
 
-PACKAGES = ("shm-monitor", "numpy", "numba", "psutil", "msgspec", "pytest-benchmark")
+PACKAGES = ("shm-monitor", "numpy", "numba", "psutil", "msgspec")
 _questions = pytest.StashKey[dict[str, str]]()
 _skipped = pytest.StashKey[dict[str, str]]()
+_failed = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +46,8 @@ def rows(benchmark: BenchmarkFixture) -> Rows:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare to keep what the JSON of pytest-benchmark leaves out."""
-    config.stash[_questions] = {}
-    config.stash[_skipped] = {}
+    for key in (_questions, _skipped, _failed):
+        config.stash[key] = {}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -55,11 +57,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Keep why a benchmark was skipped."""
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep why a benchmark was skipped, or failed."""
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):
         item.config.stash[_skipped][item.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
+    elif report.failed:
+        item.config.stash[_failed][item.nodeid] = str(report.longreprtext.splitlines()[-1:])
     return report
 
 
@@ -67,8 +71,9 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, o
     """Return what decides the numbers, and nothing that names the machine."""
     return {
         "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": psutil.cpu_count(),
+        "usable_cores": len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
@@ -82,9 +87,10 @@ def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, ob
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: object, output_json: dict[str, Any]) -> None:
-    """Add the questions, the date and what was skipped; drop the single rounds."""
+    """Add the questions, the date, and what was skipped or failed; drop the single rounds."""
     output_json["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     output_json["skipped"] = config.stash[_skipped]
+    output_json["failed"] = config.stash[_failed]
     for one in output_json["benchmarks"]:
         one["question"] = config.stash[_questions].get(one["fullname"], "")
         one["stats"].pop("data", None)

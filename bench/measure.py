@@ -9,65 +9,25 @@ from itertools import repeat
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import msgspec
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.results import Row
+
 ROUND_SECONDS = 0.002  # long against the clock's 50 ns, short against a change of the CPU's frequency
-ROUNDS = 60
+ROUNDS = 100
 _UNROLLED = 10
 
 
-class Budget(NamedTuple):
-    """What an issue allows.
-
-    Args:
-        limit: in the unit of the value, or of the ratio.
-        issue: the one that says so.
-        of_ratio: true when the ratio is judged, not the value.
-        at_least: true when more is better.
-    """
-
-    limit: float
-    issue: int
-    of_ratio: bool = False
-    at_least: bool = False
-
-
 class Rows:
-    """The rows that one benchmark puts into the published table; kept as ``extra_info`` of its JSON."""
+    """Where one benchmark puts its rows of the published table: the ``extra_info`` of its JSON."""
 
     def __init__(self, extra_info: dict[str, Any]) -> None:
-        self._rows: list[dict[str, object]] = extra_info.setdefault("rows", [])
+        self._rows: list[object] = extra_info.setdefault("rows", [])
 
-    def add(
-        self,
-        case: str,
-        value: float,
-        unit: str,
-        *,
-        ratio: float | None = None,
-        against: str = "",
-        budget: Budget | None = None,
-    ) -> None:
-        """Add one row.
-
-        Args:
-            case: what was measured.
-            value: the median, where there was more than one round.
-            unit: seconds, bytes, percent, count, per_second or ratio.
-            ratio: to *against*, of the same run.
-            against: what *ratio* compares with.
-            budget: what is allowed.
-        """
-        self._rows.append(
-            {
-                "case": case,
-                "value": value,
-                "unit": unit,
-                "ratio": ratio,
-                "against": against,
-                "budget": None if budget is None else budget._asdict(),
-            }
-        )
+    def add(self, row: Row) -> None:
+        """Add *row* below those that are there."""
+        self._rows.append(msgspec.to_builtins(row))
 
 
 class Compared(NamedTuple):
@@ -83,31 +43,31 @@ def nothing() -> bool:
     return False
 
 
-def compare(
+def run(
     benchmark: BenchmarkFixture,
     call: Callable[[], object],
-    baseline: Callable[[], object] = nothing,
     *,
-    before_round: Callable[[], object] = nothing,
+    rounds: int = 1,
+    before_round: Callable[[], object] | None = None,
+) -> None:
+    """Have *benchmark* time *call*, *rounds* times, and *before_round* outside the time before each."""
+    benchmark.pedantic(call, setup=before_round, rounds=rounds)  # type: ignore[no-untyped-call]
+
+
+def compare(
+    benchmark: BenchmarkFixture, call: Callable[[], object], baseline: Callable[[], object] = nothing
 ) -> Compared:
-    """Time *call*, each round right after one of *baseline*, so that a drifting CPU frequency cancels in the ratio.
-
-    Args:
-        benchmark: gets the rounds of *call*.
-        call: what is measured.
-        baseline: what it is compared with.
-        before_round: called before each round of *call*, outside the time.
-    """
+    """Time *call*, each round right after one of *baseline*, so that a drifting CPU frequency cancels in the ratio."""
     time_call, time_baseline = timer_of(call), timer_of(baseline)
-    counts = _count_for(time_call), _count_for(time_baseline)
-    theirs: list[float] = []
+    count, baseline_count = _count_for(time_call), _count_for(time_baseline)
     ours: list[float] = []
-
-    def first_the_baseline() -> None:
-        theirs.append(time_baseline(counts[1]))
-        before_round()
-
-    benchmark.pedantic(lambda: ours.append(time_call(counts[0])), setup=first_the_baseline, rounds=ROUNDS)
+    theirs: list[float] = []
+    run(
+        benchmark,
+        lambda: ours.append(time_call(count)),
+        rounds=ROUNDS,
+        before_round=lambda: theirs.append(time_baseline(baseline_count)),
+    )
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     return Compared(statistics.median(ours), statistics.median(theirs), statistics.median(ratios))
 
@@ -123,7 +83,7 @@ def timer_of(call: Callable[[], object]) -> Callable[[int], float]:
 
 
 def _timed(call: Callable[[], object], count: int) -> float:
-    """Return the seconds per call; ten calls per turn make the loop itself a tenth of 8 ns."""
+    """Return the seconds per call; with ten calls per turn, the loop itself adds less than 1 ns."""
     turns = repeat(None, count // _UNROLLED)
     began = time.perf_counter()
     for _ in turns:

@@ -110,7 +110,7 @@ class _Run:
         self._ring = (
             np.arange(count + 1, dtype=np.uint64),
             np.concatenate([[0], trace.times_ns]).astype(np.uint64),
-            np.concatenate([np.full((1, trace.values.shape[1]), np.nan), trace.values]),
+            np.vstack([np.full((1, trace.values.shape[1]), np.nan), np.ascontiguousarray(trace.values)]),
         )
         self._means = np.full((count + 1, rolled), np.nan)
         in_window = np.arange(count) - np.searchsorted(trace.times_ns, trace.times_ns - period_ns)

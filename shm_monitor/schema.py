@@ -212,12 +212,19 @@ class Schema(NamedTuple):
 
     def _check(self) -> None:
         """Raise ValueError unless every field has its type, and every limit looks at a rolled metric."""
-        for row in (*self.metrics, *self.limits):
-            for key, value in row._asdict().items():
-                if not isinstance(value, bool if key in {"integer", "rolled"} else str):
-                    raise ValueError(f"not a schema: {key} is {value!r}")
+        tables = [one._asdict() for one in self.metrics] + [one._asdict() for one in self.limits]
+        wrong = [
+            key
+            for table in tables
+            for key, value in table.items()
+            if not isinstance(value, bool if key in {"integer", "rolled"} else str)
+        ]
+        if wrong:
+            raise ValueError(f"not a schema: {wrong[0]} is of another type")
         if not all(isinstance(facts, dict) for facts in self.facts.values()):
             raise ValueError("not a schema: facts that are no table")
+        if len(set(self.states)) != len(self.states):
+            raise ValueError("not a schema: a state occurs twice")
         rolled = self.metrics[: self.rolled_count]
         if not all(metric.rolled for metric in rolled):
             raise ValueError("not a schema: the rolled metrics do not come first")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -142,6 +143,7 @@ def _is_process_of(metric: Metric, gpu: str) -> bool:
     return (metric.group, metric.instance) == ("gpu", gpu) and start and end
 
 
+@cache
 def _numbers(struct: type[msgspec.Struct]) -> tuple[str, ...]:
     """Return the numeric fields of *struct*, in its order."""
     return tuple(field.name for field in msgspec.structs.fields(struct) if field.type in {Integer, Float})

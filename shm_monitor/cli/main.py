@@ -15,6 +15,7 @@ from shm_monitor.errors import (
     ConfigError,
     MissingDependencyError,
     MonitorError,
+    TraceError,
     UnknownLimitError,
     UnknownMetricError,
 )
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = int(_verb(given.module)(given))
         sys.stdout.flush()
-    except (ConfigError, MissingDependencyError, UnknownLimitError, UnknownMetricError) as error:
+    except (ConfigError, MissingDependencyError, TraceError, UnknownLimitError, UnknownMetricError) as error:
         return _failed(error, exits.USAGE)
     except MonitorError as error:
         return _failed(error, exits.NO_SAMPLER)
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(verbs)
     _add_api(verbs)
     _add_looks(verbs)
+    _add_traces(verbs)
     _add_inject(verbs)
     _add_housekeeping(verbs)
     _add_config(verbs)
@@ -96,6 +98,21 @@ def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
     for one in (check, status, schema):
         one.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_traces(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    record = _verb_parser(verbs, "record", "traces:record", "append what is measured to a file, until Ctrl-C")
+    record.add_argument("file", metavar="FILE", help="made where it is missing; gone on with where it is not")
+    record.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    record.add_argument("--once", action="store_true", help="only what the ring has now, of a dead sampler too")
+    record.add_argument("--seconds", type=float, help="stop after so many")
+    record.add_argument("--everything", action="store_true", help="every metric, not only those that decide")
+    replay = _verb_parser(verbs, "replay", "traces:replay", "what would have been decided over a recorded trace?")
+    replay.add_argument("file", metavar="FILE", help="of `record`, or a .csv: time,metric,...")
+    replay.add_argument("--against", metavar="OTHER.env", help="compare with the configuration in this file")
+    replay.add_argument("--html", metavar="OUT", help="write a self-contained page with the traces and episodes")
+    replay.add_argument("--json", action="store_true", help="as JSON")
+    _config_options(replay)
 
 
 def _add_inject(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

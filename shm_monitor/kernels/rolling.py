@@ -28,7 +28,7 @@ class Rolling:
             rolled: how many metrics, from the first on, are rolled.
             period_seconds: how far back the window reaches; the ring should hold more samples than that.
         """
-        self._ring, self._rolled = ring, rolled
+        self._ring = ring
         self._mono, self._values = ring["mono_ns"], ring["values"]
         self._period_ns = round(period_seconds * 1e9)
         self._cursor = np.full(step.CURSOR_WIDTH, -1)  # no sample yet: whatever comes first does not follow it
