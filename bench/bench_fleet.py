@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.measure import Rows
+from bench.measure import Rows, run
+from bench.results import Row
 from bench.stage import SamplerProcess, wait4
 from shm_monitor.config import ResourceConfig
 
@@ -51,7 +52,7 @@ class Fleet(NamedTuple):
     """CPU of a fleet: while it asks, in percent of one core, and from the starts to the ends, in seconds."""
 
     percent: float
-    whole_seconds: float
+    seconds: float
 
 
 def run_workers(prepare: str) -> Fleet:
@@ -77,24 +78,23 @@ def run_readers(name: str, prepare: str) -> Fleet:
     readers = run_workers(prepare)
     share = 100 * (sampler.cpu_seconds() - before) / (time.monotonic() - began)
     usage = sampler.end()
-    return Fleet(readers.percent + share, readers.whole_seconds + usage.ru_utime + usage.ru_stime)
+    return Fleet(readers.percent + share, readers.seconds + usage.ru_utime + usage.ru_stime)
 
 
 @pytest.mark.benchmark(group="fleet")
 def bench_sixteen_workers(benchmark: BenchmarkFixture, rows: Rows, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What do 16 workers cost that look ten times a second: each with psutil, or each at one sampler?"""
+    """What do 16 workers cost that look ten times a second: each with psutil, or all at one sampler?"""
     monkeypatch.setenv("SHM_MONITOR_NAME", name)
-    polling = run_workers(POLLS_PSUTIL)
-    asking = benchmark.pedantic(run_readers, (name, ASKS))
-    reading = run_readers(name, READS)
-    rows.add("16 workers poll psutil (CPU, memory, network), of one core", polling.percent, "percent")
-    for case, fleet in (("should_prune()", asking), ("snapshot()", reading)):
-        rows.add(
-            f"16 workers call `{case}`, and one sampler, of one core",
-            fleet.percent,
-            "percent",
-            ratio=polling.percent / fleet.percent,
-            against="it, polling costs",
-        )
-    rows.add("the same from start to end: psutil", polling.whole_seconds, "seconds")
-    rows.add("the same from start to end: `should_prune()` and the sampler", asking.whole_seconds, "seconds")
+    fleets: list[Fleet] = []
+
+    def run_all() -> None:
+        fleets.extend([run_workers(POLLS_PSUTIL), run_readers(name, ASKS), run_readers(name, READS)])
+
+    run(benchmark, run_all)
+    polling, *reading = fleets
+    cases = ("`should_prune()` and one sampler", "`snapshot()` and one sampler")
+    for unit, title in (("percent", "of one core"), ("seconds", f"CPU from start to end of {SECONDS:.0f} s")):
+        base = getattr(polling, unit)
+        rows.add(Row(f"psutil (CPU, memory, network): {title}", base, unit))
+        for case, fleet in zip(cases, reading, strict=True):
+            rows.add(Row(f"{case}: {title}", getattr(fleet, unit), unit, getattr(fleet, unit) / base, "psutil"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import multiprocessing
 import shutil
@@ -13,13 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import shm_monitor
-from bench.measure import Budget, Rows, compare, nothing
+from bench.measure import Rows, compare, nothing, run
+from bench.results import Budget, Row
 from bench.stage import SamplerProcess, published
 from shm_monitor.config import ResourceConfig
 from shm_monitor.schema import Level
@@ -27,19 +30,27 @@ from shm_monitor.schema import Level
 Ask = Callable[[], object]
 
 
+class Contender(NamedTuple):
+    """One way to ask: how the table calls it, what gives the call for a sampler's name, and what is allowed."""
+
+    case: str
+    ready: Callable[[str], contextlib.AbstractContextManager[Ask]]
+    budget: Budget | None = None
+
+
 @contextlib.contextmanager
-def an_empty_function(name: str) -> Iterator[Ask]:
+def empty(name: str) -> Iterator[Ask]:
     yield lambda: False
 
 
 @contextlib.contextmanager
-def alive_and_calm(name: str) -> Iterator[Ask]:
+def calm(name: str) -> Iterator[Ask]:
     with published(name), shm_monitor.attach(name) as reader:
         yield reader.should_prune
 
 
 @contextlib.contextmanager
-def three_watched_limits(name: str) -> Iterator[Ask]:
+def watching_three(name: str) -> Iterator[Ask]:
     with published(name), shm_monitor.attach(name, watch=["memory", "cpu", "network"]) as reader:
         yield reader.should_prune
 
@@ -59,122 +70,85 @@ def dead(name: str) -> Iterator[Ask]:
 
 
 @contextlib.contextmanager
-def by_the_clock(name: str) -> Iterator[Ask]:
+def by_clock(name: str) -> Iterator[Ask]:
     with published(name, by_kernel=False), shm_monitor.attach(name) as reader:
         yield reader.should_prune
 
 
 @contextlib.contextmanager
-def a_raw_value(name: str) -> Iterator[Ask]:
+def raw_value(name: str) -> Iterator[Ask]:
     flag = RawValue("b", 0)
     yield lambda: flag.value != 0
 
 
 @contextlib.contextmanager
-def an_event(name: str) -> Iterator[Ask]:
+def event(name: str) -> Iterator[Ask]:
     yield multiprocessing.get_context("spawn").Event().is_set
 
 
 @contextlib.contextmanager
-def a_manager_value(name: str) -> Iterator[Ask]:
+def manager_value(name: str) -> Iterator[Ask]:
     with multiprocessing.get_context("spawn").Manager() as manager:
         flag = manager.Value("b", 0)
         yield lambda: flag.value != 0
 
 
 @contextlib.contextmanager
-def redis_over_a_unix_socket(name: str) -> Iterator[Ask]:
+def redis(name: str) -> Iterator[Ask]:
     server = shutil.which("redis-server")
     if server is None or importlib.util.find_spec("redis") is None:
         pytest.skip("redis-server or the package redis is not installed")
-    from redis import Redis
-
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "redis.sock")
-        options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
+        path = Path(folder, "socket")
+        options = ("--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder)
         process = subprocess.Popen([server, *options], stdout=subprocess.DEVNULL)
-        client = Redis(unix_socket_path=str(path))
         try:
-            deadline = time.monotonic() + 5.0
-            while not path.exists() and time.monotonic() < deadline:
+            while not path.exists() and process.poll() is None:
                 time.sleep(0.01)
-            client.set("prune", 0)
-            yield lambda: client.get("prune") != b"0"
+            with importlib.import_module("redis").Redis(unix_socket_path=str(path)) as client:
+                client.set("prune", 0)
+                yield lambda: client.get("prune") != b"0"
         finally:
-            client.close()
             process.terminate()
             process.wait()
 
 
 @contextlib.contextmanager
-def psutil_virtual_memory(name: str) -> Iterator[Ask]:
+def virtual_memory(name: str) -> Iterator[Ask]:
     yield lambda: psutil.virtual_memory().percent > 90.0
 
 
 CONTENDERS = (
-    an_empty_function,
-    alive_and_calm,
-    three_watched_limits,
-    pressed,
-    dead,
-    by_the_clock,
-    a_raw_value,
-    an_event,
-    a_manager_value,
-    redis_over_a_unix_socket,
-    psutil_virtual_memory,
+    Contender("an empty Python function", empty),
+    Contender("`should_prune()`, sampler alive and calm", calm, Budget(2.2, 2, of_ratio=True)),
+    Contender("`should_prune()`, three watched limits, calm", watching_three),
+    Contender("`should_prune()`, pressed", pressed),
+    Contender("`should_prune()`, sampler dead", dead),
+    Contender("`should_prune()`, no kernel mark: by the clock", by_clock),
+    Contender("`multiprocessing.RawValue` (no death, no reasons)", raw_value),
+    Contender("`multiprocessing.Event.is_set()`", event),
+    Contender("`multiprocessing.Manager().Value`", manager_value),
+    Contender("Redis `GET` over a unix socket", redis),
+    Contender("`psutil.virtual_memory()`", virtual_memory),
 )
-CASES = {
-    an_empty_function: "an empty Python function",
-    alive_and_calm: "`should_prune()`: sampler alive, calm",
-    three_watched_limits: "`should_prune()`: three watched limits, calm",
-    pressed: "`should_prune()`: pressed",
-    dead: "`should_prune()`: sampler dead, `on_stale=never`",
-    by_the_clock: "`should_prune()`: only the clock can tell death",
-    a_raw_value: "`RawValue`, set by whom?",
-    an_event: "`multiprocessing.Event.is_set()`",
-    a_manager_value: "`multiprocessing.Manager().Value`",
-    redis_over_a_unix_socket: "Redis `GET` over a unix socket",
-    psutil_virtual_memory: "`psutil.virtual_memory()`, memory alone",
-}
-BUDGETS = {alive_and_calm: Budget(2.2, 2, of_ratio=True)}
 
 
 @pytest.mark.benchmark(group="hot path")
-@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda one: one.__name__)
-def bench_ask_whether_to_prune(
-    benchmark: BenchmarkFixture,
-    rows: Rows,
-    name: str,
-    contender: Callable[[str], contextlib.AbstractContextManager[Ask]],
-) -> None:
+@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda one: one.ready.__name__)
+def bench_ask_whether_to_prune(benchmark: BenchmarkFixture, rows: Rows, name: str, contender: Contender) -> None:
     """What does one question cost a worker, against what it would use instead?"""
-    with contender(name) as ask:
+    with contender.ready(name) as ask:
         seen = compare(benchmark, ask, nothing)
-    rows.add(
-        CASES[contender],
-        seen.seconds,
-        "seconds",
-        ratio=seen.ratio,
-        against="an empty function",
-        budget=BUDGETS.get(contender),
-    )
+    rows.add(Row(contender.case, seen.seconds, "seconds", seen.ratio, "an empty function", contender.budget))
 
 
 @pytest.mark.benchmark(group="hot path")
-def bench_an_event_against_should_prune(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
-    """How many questions fit into one `Event.is_set()`?"""
-    event = multiprocessing.get_context("spawn").Event()
-    with alive_and_calm(name) as ask:
-        seen = compare(benchmark, event.is_set, ask)
-    rows.add(
-        "`multiprocessing.Event.is_set()`",
-        seen.seconds,
-        "seconds",
-        ratio=seen.ratio,
-        against="`should_prune()`",
-        budget=Budget(8.0, 2, of_ratio=True, at_least=True),
-    )
+def bench_event_against_should_prune(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
+    """How many times cheaper than an Event is it?"""
+    with calm(name) as ask, event(name) as is_set:
+        seen = compare(benchmark, is_set, ask)
+    allowed = Budget(8.0, 2, of_ratio=True, at_least=True)
+    rows.add(Row("`multiprocessing.Event.is_set()`", seen.seconds, "seconds", seen.ratio, "`should_prune()`", allowed))
 
 
 CALLS = 100_000
@@ -200,7 +174,7 @@ def bench_system_calls(
     log = tmp_path / "calls"
     command = [strace, "-f", "-o", str(log), sys.executable, "-c", ASKING]
     with published(name):
-        benchmark.pedantic(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+        run(benchmark, lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
     between = log.read_text(encoding="utf-8").partition('"begin"')[2].partition('"end"')[0]
     calls = len(between.splitlines()) - 2  # the rest of the line that begins, and the start of the one that ends
-    rows.add(f"`should_prune()`, {CALLS:,} times", calls, "count", budget=Budget(0, 2))
+    rows.add(Row(f"system calls of {CALLS:,} x `should_prune()`", calls, "count", budget=Budget(0, 2)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -12,7 +12,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import shm_monitor
-from bench.measure import Budget, Rows, compare
+from bench.measure import Rows, compare
+from bench.results import Budget, Row
 from bench.stage import COUNTERS, sampler_here
 from shm_monitor.config import ResourceConfig
 from shm_monitor.reader import Reader
@@ -47,84 +48,44 @@ def read(name: str, *, everything: bool = False, samples: int = 25) -> Iterator[
             yield reader
 
 
+PSUTIL = "`psutil.virtual_memory()`"
+
+
 @pytest.mark.benchmark(group="reader")
 @pytest.mark.parametrize("everything", [False, True], ids=["64", "all"])
 def bench_snapshot(benchmark: BenchmarkFixture, rows: Rows, name: str, *, everything: bool) -> None:
     """What does one consistent sample of everything cost, as plain data?"""
     with read(name, everything=everything) as reader:
-        seen = compare(benchmark, reader.snapshot, lambda: psutil.virtual_memory().percent)
+        seen = compare(benchmark, reader.snapshot, psutil.virtual_memory)
         count = len(reader.view().schema.metrics)
-    rows.add(
-        f"`snapshot()`, {count} metrics",
-        seen.seconds,
-        "seconds",
-        ratio=seen.ratio,
-        against="`psutil.virtual_memory()`",
-        budget=None if everything else Budget(10e-6, 2),
-    )
-
-
-def attach_and_close(name: str) -> None:
-    shm_monitor.attach(name).close()
-
-
-def attach_with_watch_and_close(name: str) -> None:
-    shm_monitor.attach(name, watch=["memory"]).close()
+    allowed = None if everything else Budget(10e-6, 2)
+    rows.add(Row(f"`snapshot()`, {count} metrics", seen.seconds, "seconds", seen.ratio, PSUTIL, allowed))
 
 
 @pytest.mark.benchmark(group="reader")
-@pytest.mark.parametrize("attach", [attach_and_close, attach_with_watch_and_close], ids=["overall", "watch"])
-def bench_attach(benchmark: BenchmarkFixture, rows: Rows, name: str, attach: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("watch", [None, "memory"], ids=["overall", "watch"])
+def bench_attach(benchmark: BenchmarkFixture, rows: Rows, name: str, watch: str | None) -> None:
     """What does attaching cost a process that has the package loaded?"""
     with read(name, everything=True):
-        seen = compare(benchmark, lambda: attach(name), lambda: psutil.virtual_memory().percent)
-    case = "`attach()` and `close()`" if attach is attach_and_close else '`attach(watch=["memory"])` and `close()`'
-    rows.add(
-        case,
-        seen.seconds,
-        "seconds",
-        ratio=seen.ratio,
-        against="`psutil.virtual_memory()`",
-        budget=Budget(2e-3, 2),
-    )
-
-
-def level(reader: Reader) -> object:
-    return reader.level()
-
-
-def explain(reader: Reader) -> object:
-    return reader.explain()
-
-
-def headroom(reader: Reader) -> object:
-    return reader.headroom()
-
-
-def shed_fraction(reader: Reader) -> object:
-    return reader.shed_fraction()
-
-
-def status(reader: Reader) -> object:
-    return reader.status()
+        seen = compare(benchmark, lambda: shm_monitor.attach(name, watch=watch).close(), psutil.virtual_memory)
+    case = "`attach()`, `close()`" if watch is None else f'`attach(watch="{watch}")`, `close()`'
+    rows.add(Row(case, seen.seconds, "seconds", seen.ratio, PSUTIL, Budget(2e-3, 2)))
 
 
 @pytest.mark.benchmark(group="reader")
-@pytest.mark.parametrize("ask", [level, explain, headroom, shed_fraction, status], ids=lambda one: one.__name__)
-def bench_further_questions(
-    benchmark: BenchmarkFixture, rows: Rows, name: str, ask: Callable[[Reader], object]
-) -> None:
+@pytest.mark.parametrize("question", ["level", "reasons", "explain", "headroom", "shed_fraction", "status"])
+def bench_further_questions(benchmark: BenchmarkFixture, rows: Rows, name: str, question: str) -> None:
     """What do the other questions cost, while a limit presses?"""
     with read(name) as reader:
-        seen = compare(benchmark, lambda: ask(reader), reader.should_prune)
-    rows.add(f"`{ask.__name__}()`", seen.seconds, "seconds", ratio=seen.ratio, against="`should_prune()`, pressed")
+        seen = compare(benchmark, getattr(reader, question), reader.should_prune)
+    rows.add(Row(f"`{question}()`", seen.seconds, "seconds", seen.ratio, "`should_prune()`, pressed"))
 
 
 @pytest.mark.benchmark(group="reader")
 def bench_history(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
-    """What does the whole history cost?"""
+    """What does the history cost?"""
     with read(name, samples=HISTORY_SAMPLES) as reader:
         seen = compare(benchmark, reader.history, reader.snapshot)
         width = len(reader.history().columns)
-    case = f"`history()`, {HISTORY_SAMPLES} samples of {width} metrics"
-    rows.add(case, seen.seconds, "seconds", ratio=seen.ratio, against="`snapshot()`")
+    case = f"`history()`, {HISTORY_SAMPLES} samples, {width} metrics"
+    rows.add(Row(case, seen.seconds, "seconds", seen.ratio, "`snapshot()`"))

@@ -7,116 +7,148 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import psutil
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import shm_monitor
-from bench.measure import Budget, Rows, compare
+from bench.measure import Rows, compare, run
+from bench.results import Budget, Row
 from bench.stage import COUNTERS, SamplerProcess, new_name, sampler_here
 from shm_monitor.config import ResourceConfig
+from shm_monitor.kernels import step
 from shm_monitor.sampling import Sampler
 
 STARTS = 3
-SETTLE_SECONDS = 2.0  # after which numba has compiled what was not in its cache
-WATCHED_SECONDS = {1.0: 20.0, 0.1: 10.0, 0.01: 10.0}
-SHARES = {1.0: Budget(0.3, 4), 0.1: Budget(2.0, 4), 0.01: None}
+SETTLE_SECONDS = 2.0
+COMPILE_SECONDS = 8.0  # what numba needs for the kernels, three times over
+WATCHED_SECONDS = 10.0
+RSS = Budget(200 * 2.0**20, 4)
+
+
+class Use(NamedTuple):
+    """What a sampler used while it was watched: CPU seconds, whole seconds, samples."""
+
+    cpu_seconds: float
+    seconds: float
+    samples: int
+
+    def rows(self, rate: str, budget: Budget | None) -> Iterator[Row]:
+        """Yield the rows of a sampler at *rate*."""
+        yield Row(f"CPU at {rate}, of one core", 100 * self.cpu_seconds / self.seconds, "percent", budget=budget)
+        yield Row(f"CPU of a sample at {rate}", self.cpu_seconds / self.samples, "seconds")
+
+
+def watch(benchmark: BenchmarkFixture, sampler: SamplerProcess, name: str, seconds: float) -> Use:
+    """Return what *sampler* uses in the next *seconds*."""
+    with shm_monitor.attach(name) as reader:
+        before, first, began = sampler.cpu_seconds(), reader.snapshot().sequence, time.monotonic()
+        run(benchmark, lambda: time.sleep(seconds))
+        used, lasted = sampler.cpu_seconds() - before, time.monotonic() - began
+        return Use(used, lasted, reader.snapshot().sequence - first)
 
 
 @pytest.mark.benchmark(group="sampler")
 def bench_first_sample(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_path: Path) -> None:
-    """How soon after its start can the first sample be read?"""
-    cold: list[float] = []
+    """How soon after the start of its process can the first sample be read?"""
+
+    def start(cache: Mapping[str, str]) -> float:
+        with SamplerProcess(ResourceConfig(name=name), environ=cache) as sampler:
+            shm_monitor.attach(name, timeout=0.0).close()
+            return sampler.first_sample_seconds
+
     turns = itertools.count()
-
-    def start_on_a_cold_cache() -> None:
-        folder = tmp_path / f"numba-{next(turns)}"
-        with SamplerProcess(ResourceConfig(name=name), environ={"NUMBA_CACHE_DIR": str(folder)}) as sampler:
-            shm_monitor.attach(name, timeout=0.0).snapshot()
-            cold.append(sampler.first_sample_seconds)
-
-    benchmark.pedantic(start_on_a_cold_cache, rounds=STARTS)
-    warm: list[float] = []
-    for _ in range(STARTS):
-        with SamplerProcess(ResourceConfig(name=name)) as sampler:
-            warm.append(sampler.first_sample_seconds)
-    rows.add("first sample, cold numba cache", statistics.median(cold), "seconds", budget=Budget(3.0, 2))
-    rows.add("first sample, warm numba cache", statistics.median(warm), "seconds")
+    cold: list[float] = []
+    run(benchmark, lambda: cold.append(start({"NUMBA_CACHE_DIR": f"{tmp_path}/{next(turns)}"})), rounds=STARTS)
+    for kernel in (step.ROLL, step.DECIDE):
+        kernel.compile()  # into the cache that a sampler has by default
+    warm = [start({}) for _ in range(STARTS)]
+    rows.add(Row("cold numba cache", statistics.median(cold), "seconds", budget=Budget(3.0, 2)))
+    rows.add(Row("warm numba cache", statistics.median(warm), "seconds"))
 
 
 @pytest.mark.benchmark(group="sampler")
-@pytest.mark.parametrize("interval_seconds", WATCHED_SECONDS, ids=lambda interval: f"{1 / interval:.0f}Hz")
-def bench_share_of_a_core(benchmark: BenchmarkFixture, rows: Rows, name: str, *, interval_seconds: float) -> None:
-    """How much of one core does the sampler take, with everything that it can measure here?"""
-    config = ResourceConfig(name=name, check_interval=interval_seconds)
-    with SamplerProcess(config) as sampler:
+def bench_cost_at_one_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_path: Path) -> None:
+    """What does the sampler take of the machine, with everything that it can measure here?"""
+    with SamplerProcess(ResourceConfig(name=name), environ={"NUMBA_CACHE_DIR": str(tmp_path)}) as sampler:
+        time.sleep(COMPILE_SECONDS)
+        for row in watch(benchmark, sampler, name, 2 * WATCHED_SECONDS).rows("1 Hz", Budget(0.3, 4)):
+            rows.add(row)
+        rows.add(Row("RSS, kernels compiled by itself", sampler.memory_bytes("VmRSS"), "bytes", budget=RSS))
+        rows.add(Row("peak RSS, kernels compiled by itself", sampler.memory_bytes("VmHWM"), "bytes", budget=RSS))
+
+
+@pytest.mark.benchmark(group="sampler")
+def bench_cost_at_ten_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
+    """What does the sampler take of the machine, with everything that it can measure here?"""
+    with SamplerProcess(ResourceConfig(name=name, check_interval=0.1)) as sampler:
         time.sleep(SETTLE_SECONDS)
-        with shm_monitor.attach(name) as reader:
-            before, first = sampler.cpu_seconds(), reader.snapshot().sequence
-            began = time.monotonic()
-            benchmark.pedantic(time.sleep, (WATCHED_SECONDS[interval_seconds],))
-            used, lasted = sampler.cpu_seconds() - before, time.monotonic() - began
-            taken = reader.snapshot().sequence - first
-        peak_bytes, rss_bytes = sampler.memory_bytes("VmHWM"), sampler.memory_bytes("VmRSS")
-    rate = f"{1 / interval_seconds:.0f} Hz"
-    rows.add(
-        f"CPU of the sampler at {rate}, of one core", 100 * used / lasted, "percent", budget=SHARES[interval_seconds]
-    )
-    rows.add(f"CPU per sample at {rate}", used / taken, "seconds")
-    if interval_seconds == 1.0:
-        rows.add("RSS of the sampler", rss_bytes, "bytes", budget=Budget(200e6, 4))
-        rows.add("peak RSS of the sampler", peak_bytes, "bytes", budget=Budget(200e6, 4))
+        for row in watch(benchmark, sampler, name, WATCHED_SECONDS).rows("10 Hz", Budget(2.0, 4)):
+            rows.add(row)
+        rows.add(Row("RSS, kernels from numba's cache", sampler.memory_bytes("VmRSS"), "bytes", budget=RSS))
 
 
 @pytest.mark.benchmark(group="sampler")
-def bench_schedule(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
-    """Does the sampler hold its schedule at 100 Hz?"""
-    interval_ns = 10_000_000
-    with SamplerProcess(ResourceConfig(name=name, check_interval=interval_ns / 1e9)) as sampler:
+def bench_schedule_at_100_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
+    """Does the sampler hold its schedule?"""
+    with SamplerProcess(ResourceConfig(name=name, check_interval=0.01)) as sampler:
         time.sleep(SETTLE_SECONDS)
         with shm_monitor.attach(name) as reader:
             first = reader.snapshot()
-            benchmark.pedantic(time.sleep, (WATCHED_SECONDS[0.01],))
+            use = watch(benchmark, sampler, name, WATCHED_SECONDS)
             last = reader.snapshot()
-            times = [one.mono_ns - interval_ns for one in reader.view().samples(after=first.sequence)]
-        assert sampler.pid
+            times = [one.mono_ns for one in reader.view().samples(after=first.sequence)]
+    for row in use.rows("100 Hz", None):
+        rows.add(row)
     counted = (last.sampler.missed_turns_count or 0) - (first.sampler.missed_turns_count or 0)
-    elapsed = [at - times[0] for at in times]
-    late = [at - interval_ns * round(at / interval_ns) for at in elapsed]  # after the turn of the grid of the first
-    late = [one - min(late) for one in late]
-    missed = round(elapsed[-1] / interval_ns) - (len(times) - 1)
-    tenth = len(late) // 10
-    drift = statistics.median(late[-tenth:]) - statistics.median(late[:tenth])
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    rows.add("samples taken at 100 Hz", len(times), "count")
-    rows.add("turns missed, by the clock", missed, "count")
-    rows.add("turns missed, as the sampler counts them", counted, "count")
-    rows.add("drift of the turns over 10 s", abs(drift) / 1e9, "seconds", budget=Budget(1e-3, 2))
-    rows.add("lateness of a turn, median", statistics.median(late) / 1e9, "seconds")
-    rows.add("lateness of a turn, 99 %", statistics.quantiles(late, n=100)[98] / 1e9, "seconds")
-    rows.add("shortest gap between two samples", min(gaps) / 1e9, "seconds")
+    schedule = Kept.of(times, 10_000_000)
+    rows.add(Row("samples in 10 s", len(times), "count"))
+    rows.add(Row("turns missed, by the times of the samples", schedule.missed, "count"))
+    rows.add(Row("turns missed, as the sampler counts them", counted, "count"))
+    rows.add(Row("drift over 10 s", schedule.drift_seconds, "seconds", budget=Budget(1e-3, 2)))
+    rows.add(Row("a turn is late by, median", schedule.late_seconds, "seconds"))
+    rows.add(Row("a turn is late by, 99 of 100", schedule.latest_seconds, "seconds"))
+
+
+class Kept(NamedTuple):
+    """How well a schedule was kept: turns without a sample, how much it moved, median and 99 % of the delays."""
+
+    missed: int
+    drift_seconds: float
+    late_seconds: float
+    latest_seconds: float
+
+    @classmethod
+    def of(cls, times_ns: Sequence[int], interval_ns: int) -> Self:
+        """Return what *times_ns* say of a schedule of one sample per *interval_ns* whose start is not known."""
+        phases = [(at - times_ns[0] + interval_ns // 2) % interval_ns - interval_ns // 2 for at in times_ns]
+        start_ns = times_ns[0] + statistics.median_low(phases) - interval_ns // 10  # no turn is that early
+        turns = [(at - start_ns) // interval_ns for at in times_ns]
+        late = [at - start_ns - turn * interval_ns for at, turn in zip(times_ns, turns, strict=True)]
+        earliest, tenth = min(late), len(late) // 10
+        drift = statistics.median(late[-tenth:]) - statistics.median(late[:tenth])
+        return cls(
+            turns[-1] - turns[0] + 1 - len(turns),
+            abs(drift) / 1e9,
+            (statistics.median(late) - earliest) / 1e9,
+            (statistics.quantiles(late, n=100)[98] - earliest) / 1e9,
+        )
 
 
 @pytest.mark.benchmark(group="sampler")
-def bench_one_whole_sample(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
-    """What does one whole sample cost, against the same readings made naively with psutil?"""
-    with sampler_here(ResourceConfig(name=name), owner_pid=os.getpid()) as sampler:
-        for _ in range(100):  # a cache of its own for each file that is read again
+def bench_one_whole_turn(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
+    """What do the readings, their statistics, the decision and the publishing cost, against naive psutil calls?"""
+    with sampler_here(ResourceConfig(name=name, check_interval=0.01), owner_pid=os.getpid()) as sampler:
+        for _ in range(100):
             sampler.sample()
         seen = compare(benchmark, sampler.sample, NaivePsutil().read)
-    against = f"the psutil calls, {seen.baseline_seconds * 1e6:.0f} us"
-    rows.add("one whole sample", seen.seconds, "seconds", ratio=seen.ratio, against=against, budget=Budget(600e-6, 4))
-    rows.add(
-        "one whole sample against psutil",
-        seen.seconds,
-        "seconds",
-        ratio=seen.ratio,
-        against=against,
-        budget=Budget(1.3, 4, of_ratio=True),
-    )
+    against = f"psutil ({seen.baseline_seconds * 1e6:.0f} us)"
+    rows.add(Row("one turn", seen.seconds, "seconds", budget=Budget(600e-6, 4)))
+    rows.add(Row("one turn", seen.seconds, "seconds", seen.ratio, against, Budget(1.3, 4, of_ratio=True)))
 
 
 class NaivePsutil:
@@ -166,14 +198,8 @@ def bench_cost_and_window(benchmark: BenchmarkFixture, rows: Rows) -> None:
     with contextlib.ExitStack() as stack:
         short, long = (_filled(stack, period_seconds) for period_seconds in (1.0, 60.0))
         seen = compare(benchmark, long, short)
-    rows.add(
-        "a sample at 100 Hz, period 60 s",
-        seen.seconds,
-        "seconds",
-        ratio=seen.ratio,
-        against="a period of 1 s",
-        budget=Budget(2.0, 2, of_ratio=True),
-    )
+    allowed = Budget(2.0, 2, of_ratio=True)
+    rows.add(Row("a turn, period 60 s", seen.seconds, "seconds", seen.ratio, "a period of 1 s", allowed))
 
 
 def _filled(stack: contextlib.ExitStack, period_seconds: float) -> Callable[[], None]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -106,12 +107,11 @@ class SamplerProcess:
     ) -> None:
         """Start it and wait for its first sample."""
         began = time.perf_counter()
-        self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "shm_monitor.sampler"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=subprocess.DEVNULL,
             env={**os.environ, **SINGLE_THREADED, **(environ or {})},
         )
         assert self._process.stdin is not None
@@ -137,18 +137,18 @@ class SamplerProcess:
 
     def kill(self) -> None:
         """Send SIGKILL, without waiting."""
-        self._process.kill()
+        os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> resource.struct_rusage:
         """Stop it if it still runs; return what it used from its start to its end."""
-        self._process.terminate()
+        os.kill(self.pid, signal.SIGTERM)  # not Popen.terminate(), which would take the rusage of one that has ended
         usage = wait4(self._process)
-        for pipe in (self._process.stdin, self._process.stdout, self._log):
+        for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
         return usage
 
-    def __enter__(self) -> SamplerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -74,7 +74,9 @@ class Assembly:
         scope, scopes = pool[self._scope], self._scopes
         return (
             _cpu(*self._cpu(pool), _dict(self._cores, pool)),
-            _memory(*self._memory(pool), scopes[scope] if scope is not None and 0 <= scope < len(scopes) else None),
+            _memory(
+                *self._memory(pool), scopes[int(scope)] if scope is not None and 0 <= scope < len(scopes) else None
+            ),
             Stall(*self._stall(pool)),
             _network(*self._network(pool), {name: Interface(*pick(pool)) for name, pick in self._interfaces}),
             _disk(
@@ -115,7 +117,7 @@ class _GpuAssembly:
     def read(self, pool: Pool) -> Gpu:
         bits = pool[self._throttle]
         if bits not in self._names:  # the driver knows about a dozen combinations
-            self._names[bits] = throttle_names(max(bits, 0))
+            self._names[bits] = throttle_names(max(int(bits), 0))
         processes = [GpuProcess(*pick(pool)) for pick in self._processes]
         return _gpu(*self._constants, *self._numbers(pool), self._names[bits], processes)
 

@@ -34,7 +34,11 @@ FLOATS = (0.0, -1.0, 1e308, -1e308, 5e-324, float("inf"), float("-inf"), float("
 ODD_JSON: tuple[object, ...] = (None, True, 0, -1, 1e308, "", "x", [], [0], {}, {"a": 1}, "gpu:0", 2**70, "\ud800")
 
 SCHEMA = small_schema()._replace(
-    metrics=(*small_schema().metrics, Metric("memory", "scope", "index", "whose memory counts", "a test")),
+    metrics=(
+        *small_schema().metrics,
+        Metric("memory", "scope", "index", "whose memory counts", "a test", integer=True),
+        Metric("gpu", "throttle_reasons", "bits", "what slows it down", "a test", instance="0", integer=True),
+    ),
     facts={"memory": {"scopes": ["host", "/pod"]}, "gpu": {"devices": [{"instance": "0", "index": 0}]}},
     states=STATE_FIELDS,
 )

@@ -37,16 +37,16 @@ def memory_group(limit_mb: int) -> Iterator[Group]:
 
 
 @contextlib.contextmanager
-def group_of_all(*controllers: str) -> Iterator[list[Group]]:
-    """Make one cgroup in the hierarchy of each of *controllers*, all of one name; a shared hierarchy has it once."""
+def group_of_all(*controllers: str) -> Iterator[dict[str, Group]]:
+    """Make cgroups of one name in the hierarchy of each of *controllers*; a hierarchy that two share has one."""
+    name = f"shm-monitor-test-{uuid.uuid4().hex[:8]}"
+    made: dict[object, Group] = {}
     with contextlib.ExitStack() as stack:
-        groups = {}
-        name = f"shm-monitor-test-{uuid.uuid4().hex[:8]}"
         for controller in controllers:
             top = top_of(controller)
-            if top not in groups:
-                groups[top] = stack.enter_context(new_group(controller, name))
-        yield [groups[top_of(controller)] for controller in controllers]
+            if top not in made:
+                made[top] = stack.enter_context(new_group(controller, name))
+        yield {controller: made[top_of(controller)] for controller in controllers}
 
 
 @contextlib.contextmanager

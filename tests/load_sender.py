@@ -14,7 +14,7 @@ from shm_monitor.manager import ResourceManager
 
 PAYLOAD_BYTES = 1400
 PACKET_BYTES = PAYLOAD_BYTES + 8 + 20 + 14  # UDP, IPv4 and Ethernet headers
-PORT = 9  # discard
+PORT = 9999
 
 
 def main() -> None:

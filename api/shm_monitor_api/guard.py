@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Headers = Mapping[bytes, bytes]
 
+HEADERS = "shm_monitor_api.headers"  # key of the ASGI scope: the headers as a dict, so that nobody searches again
 BODY_MAX_BYTES = 8192  # no route reads a body: a small one is ignored, as RFC 9110, 9.3.1 allows
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATH = "/healthz"
@@ -53,7 +54,8 @@ class Guard:
                 message["headers"] = [*message["headers"], *_ON_EVERY_RESPONSE]
             await send(message)
 
-        refused = self._refusal(scope, dict(scope["headers"]))
+        headers = scope[HEADERS] = dict(scope["headers"])
+        refused = self._refusal(scope, headers)
         if refused is not None:
             return await refused(scope, receive, send_hardened)
         if scope["method"] == "HEAD" and scope["path"] != "/events":

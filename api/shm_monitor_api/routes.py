@@ -10,6 +10,7 @@ from fastapi import Query, Request, Response
 
 import shm_monitor as sm
 from shm_monitor_api import bodies, problems
+from shm_monitor_api.guard import HEADERS
 from shm_monitor_api.negotiation import DATA_FORMATS, JSON, MSGPACK, chosen
 from shm_monitor_api.readings import Reading, Readings
 
@@ -64,13 +65,13 @@ def answered(request: Request, reading: Reading, make: Callable[[], object], key
         make: builds the body; called only when it is needed.
         key: under which the encoded body is kept for as long as the reading is; None for bodies that are not.
     """
-    headers = request.headers
-    media = chosen(headers.get("accept", ""))
+    headers: dict[bytes, bytes] = request.scope[HEADERS]
+    media = chosen(headers.get(b"accept", b"").decode("latin-1"))
     if media is None:
         detail = f"no format of ours is among those; there are: {', '.join(DATA_FORMATS)}"
         return problems.problem(406, detail, instance=request.url.path)
-    match = headers.get("if-none-match")
-    if match is not None and holds(match, reading.etag):
+    match = headers.get(b"if-none-match")
+    if match is not None and holds(match.decode("latin-1"), reading.etag):
         return NotModified(reading)
     if key is None:
         return Encoded(ENCODERS[media](make()), media, reading)
