@@ -13,7 +13,7 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 .PHONY: run test test-slow soak check bench wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
-	$(BIN)/shm-monitor run $(ARGS)
+	@$(BIN)/shm-monitor run $(ARGS)
 
 test: $(VENV)/.test  ## the fast suite, warnings are errors
 	$(BIN)/python -m pytest $(ARGS)
@@ -42,11 +42,12 @@ clean:
 	rm -rf .venv .venv-* dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shm-monitor needs Python 3.11 or newer; try: make PYTHON=python3.11")'
-	if command -v uv >/dev/null 2>&1; then uv venv --quiet --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shm-monitor needs Python 3.11 or newer; try: make PYTHON=python3.11")'
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
 
 $(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
-	$(call INSTALL,-e '.[$(if $(filter run,$*),all,all$(comma)test$(comma)$*)]')
-	touch $@
+	@echo "setting up $(VENV) ($*) ..."
+	@$(call INSTALL,-e '.[$(if $(filter run,$*),all,all$(comma)test$(comma)$*)]')
+	@touch $@
 
 comma := ,

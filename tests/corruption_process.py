@@ -7,6 +7,7 @@ take long. Prints what was wrong, one line each; exit status 1 if there was anyt
 
 from __future__ import annotations
 
+import copy
 import faulthandler
 import json
 import logging
@@ -123,13 +124,13 @@ def _change(moments: random.Random, node: Any) -> None:
             continue
         action = moments.random()
         if action < 0.7:
-            node[key] = moments.choice(ODD_JSON)
+            node[key] = copy.deepcopy(moments.choice(ODD_JSON))
         elif action < 0.85:
             del node[key]
         elif isinstance(node, list):
             node.append(node[key])
         else:
-            node[moments.choice(["x", "group", "devices"])] = moments.choice(ODD_JSON)
+            node[moments.choice(["x", "group", "devices"])] = copy.deepcopy(moments.choice(ODD_JSON))
         return
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shm_monitor.errors import AlreadyRunningError, FencedError, MonitorError
 from shm_monitor.lock import Lock
@@ -95,9 +95,9 @@ class LightSamplers:
         self._process.stdin.write(json.dumps(orders).encode() + b"\n")
         return [Started(**self._line()) for _ in orders]
 
-    def one(self, name: str, **options: object) -> Started:
+    def one(self, name: str, **options: Any) -> Started:
         """Start one sampler and return its report, which must be good."""
-        started = self.start(Order(name, **options))[0]  # type: ignore[arg-type]
+        started = self.start(Order(name, **options))[0]
         assert not started.error, started.message
         return started
 
@@ -117,11 +117,11 @@ class LightSamplers:
     ) -> None:
         self.close()
 
-    def _line(self) -> dict[str, object]:
+    def _line(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], WAIT_SECONDS)
         assert ready, "the light sampler said nothing"
-        line: dict[str, object] = json.loads(self._process.stdout.readline())
+        line: dict[str, Any] = json.loads(self._process.stdout.readline())
         return line
 
 

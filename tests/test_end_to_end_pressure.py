@@ -30,11 +30,14 @@ def leak_to_the_end(*, first_mb: float, mb_per_second: float, **settings: object
 
     They end with the last line that it could write, which is a little before the kill.
     """
-    with memory_group(LIMIT_MB) as group, sampler(scope=group.name, **settings) as manager:
-        with worker_in(group, manager.name, first_mb, mb_per_second, "die") as life:
-            assert life.next("ready").word == "ready"
-            life.go()
-            status = life.end()
+    with (
+        memory_group(LIMIT_MB) as group,
+        sampler(scope=group.name, **settings) as manager,
+        worker_in(group, manager.name, first_mb, mb_per_second, "die") as life,
+    ):
+        assert life.next("ready").word == "ready"
+        life.go()
+        status = life.end()
     told = life.event("told")
     assert status == -signal.SIGKILL, f"the kernel did not kill it: {life.events[-3:]}"
     assert told is not None, f"never told: {life.events[-3:]}"
@@ -44,11 +47,14 @@ def leak_to_the_end(*, first_mb: float, mb_per_second: float, **settings: object
 def release(*, first_mb: float, mb_per_second: float, period: float, interval: float) -> int:
     """Let one worker leak, free when told, and wait; return after how many samples it was released."""
     settings = {"observation_period": period, "check_interval": interval}
-    with memory_group(LIMIT_MB) as group, sampler(scope=group.name, **settings) as manager:
-        with worker_in(group, manager.name, first_mb, mb_per_second, "free") as life:
-            assert life.next("ready").word == "ready"
-            life.go()
-            status = life.end()
+    with (
+        memory_group(LIMIT_MB) as group,
+        sampler(scope=group.name, **settings) as manager,
+        worker_in(group, manager.name, first_mb, mb_per_second, "free") as life,
+    ):
+        assert life.next("ready").word == "ready"
+        life.go()
+        status = life.end()
     freed, released = life.event("freed"), life.event("released")
     assert status == 0, f"ended with {status}: {life.events[-3:]}"
     assert freed is not None

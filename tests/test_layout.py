@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -185,8 +186,9 @@ def test_a_wrong_field_is_a_flaw(field: str) -> None:
     """What is left out is checked by the caller (magic, version, hash) or only informs."""
     header, size = good_header()
     for new in (0, getattr(header, field) ^ 1 << 31, 2**32 - 1, 2**64 - 1):
+        changed: dict[str, Any] = {field: new}
         is_a_time = field.endswith("_ns") and 0 < new <= 2**63
-        assert bool(flaw(header._replace(**{field: new}), size)) is not is_a_time, new
+        assert bool(flaw(header._replace(**changed), size)) is not is_a_time, new
 
 
 def test_an_object_of_another_size_is_a_flaw() -> None:

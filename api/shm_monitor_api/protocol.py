@@ -34,7 +34,7 @@ class OnePacket:
         """Write *data*, or keep it if it is a head; an interim answer goes out at once."""
         if data[:5] == b"HTTP/" and data[9:12] != b"100":
             self._head = data
-        elif data:
+        elif data or self._head:
             head, self._head = self._head, b""
             self._transport.write(head + data if head else data)
 
