@@ -37,7 +37,8 @@ def resize(name: str, size: int) -> None:
     with open(path, "rb") as file:
         data = file.read()
     os.unlink(path)
-    with open(path, "xb", opener=lambda *given: os.open(*given, mode=0o600)) as file:
+    with open(path, "xb") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(data)
         file.truncate(size)
 
