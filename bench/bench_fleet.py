@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -19,18 +20,19 @@ WORKERS = 16
 SECONDS = 8.0
 INTERVAL_SECONDS = 0.1
 
-# Asks ten times a second from second BEGIN of the monotonic clock on; prints the CPU that it used meanwhile.
+# Says when it is ready, then asks ten times a second from the time on that it is told; prints the CPU used meanwhile.
 ASK_ON_TIME = """
-import os, sys, time
+import time
 {prepare}
-begin, seconds = float(sys.argv[1]), float(sys.argv[2])
 ask()
-time.sleep(begin - time.monotonic())
+print("ready", flush=True)
+begin, seconds, interval = map(float, input().split())
+time.sleep(max(begin - time.monotonic(), 0))
 used, turn = time.process_time(), 0
-while turn < seconds / {interval}:
+while turn * interval < seconds:
     ask()
     turn += 1
-    time.sleep(max(begin + turn * {interval} - time.monotonic(), 0))
+    time.sleep(max(begin + turn * interval - time.monotonic(), 0))
 print(time.process_time() - used)
 """
 POLLS_PSUTIL = """
@@ -57,18 +59,34 @@ class Fleet(NamedTuple):
 
 def run_workers(prepare: str) -> Fleet:
     """Run the workers, all at once, and return what they used."""
-    code = ASK_ON_TIME.format(prepare=prepare, interval=INTERVAL_SECONDS)
-    begin = time.monotonic() + 3.0  # by then 16 interpreters have started on two cores
-    command = [sys.executable, "-c", code, str(begin), str(SECONDS)]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(WORKERS)]
-    asking = whole = 0.0
-    for worker in workers:
-        assert worker.stdout is not None
-        with worker.stdout as pipe:
-            asking += float(pipe.read())
-        usage = wait4(worker)
-        whole += usage.ru_utime + usage.ru_stime
-    return Fleet(100 * asking / SECONDS, whole)
+    command = [sys.executable, "-c", ASK_ON_TIME.format(prepare=prepare)]
+    asking = seconds = 0.0
+    with contextlib.ExitStack() as stack:
+        workers = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            for _ in range(WORKERS)
+        ]
+        for worker in workers:
+            assert line_of(worker) == b"ready\n"
+        begin = time.monotonic() + 0.5
+        for worker in workers:
+            tell(worker, f"{begin} {SECONDS} {INTERVAL_SECONDS}\n")
+        for worker in workers:
+            asking += float(line_of(worker))
+            usage = wait4(worker)
+            seconds += usage.ru_utime + usage.ru_stime
+    return Fleet(100 * asking / SECONDS, seconds)
+
+
+def line_of(worker: subprocess.Popen[bytes]) -> bytes:
+    assert worker.stdout is not None
+    return worker.stdout.readline()
+
+
+def tell(worker: subprocess.Popen[bytes], line: str) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(line.encode())
+    worker.stdin.flush()
 
 
 def run_readers(name: str, prepare: str) -> Fleet:

@@ -50,6 +50,12 @@ def calm(name: str) -> Iterator[Ask]:
 
 
 @contextlib.contextmanager
+def watching_one(name: str) -> Iterator[Ask]:
+    with published(name), shm_monitor.attach(name, watch=["memory"]) as reader:
+        yield reader.should_prune
+
+
+@contextlib.contextmanager
 def watching_three(name: str) -> Iterator[Ask]:
     with published(name), shm_monitor.attach(name, watch=["memory", "cpu", "network"]) as reader:
         yield reader.should_prune
@@ -121,6 +127,7 @@ def virtual_memory(name: str) -> Iterator[Ask]:
 CONTENDERS = (
     Contender("an empty Python function", empty),
     Contender("`should_prune()`, sampler alive and calm", calm, Budget(2.2, 2, of_ratio=True)),
+    Contender("`should_prune()`, one watched limit, calm", watching_one, Budget(2.2, 5, of_ratio=True)),
     Contender("`should_prune()`, three watched limits, calm", watching_three),
     Contender("`should_prune()`, pressed", pressed),
     Contender("`should_prune()`, sampler dead", dead),

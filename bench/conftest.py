@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.measure import Rows
 from bench.stage import new_name
 
+collect_ignore = [] if sys.platform == "linux" else ["bench_sampler.py", "bench_fleet.py", "bench_reader.py"]
 PACKAGES = ("shm-monitor", "numpy", "numba", "psutil", "msgspec")
 _questions = pytest.StashKey[dict[str, str]]()
 _skipped = pytest.StashKey[dict[str, str]]()

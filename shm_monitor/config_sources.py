@@ -32,7 +32,7 @@ RESERVED_KEYS = frozenset(
 """Keys with our prefix that are no settings of the sampler."""
 
 PREFIXED_ONLY_IN_ENVIRONMENT = frozenset({"gpus", "name"})
-"""Settings whose bare name means other things there: WSL exports ``NAME=<host name>``, Slurm scripts a count ``GPUS=8``."""
+"""Settings whose bare name means other things: WSL exports ``NAME=<host name>``, Slurm scripts a count ``GPUS=8``."""
 
 _log = logging.getLogger(__name__)
 

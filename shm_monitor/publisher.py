@@ -91,6 +91,7 @@ class Publisher:
         self._record_bytes = self.record.view(np.uint8)
         self.head = self._segment.word(layout.HEAD_OFFSET) if self._segment.taken_over else 0
         self.epoch = int.from_bytes(os.urandom(WORD_BYTES), "little") >> 1 | 1
+        self._pid = os.getpid()
         self._thread_id = threading.get_native_id()
         self._flags_address = address_of(self._segment.memory) + layout.FLAGS_OFFSET
         self._flags = [-1] * (1 + self._limit_count)
@@ -152,7 +153,9 @@ class Publisher:
         self._segment.store(offset + WORD_BYTES, error_count)
 
     def close(self) -> None:
-        """Stop cleanly: readers see "stopped" at once; the name goes if it is still ours."""
+        """Stop cleanly: readers see "stopped" at once; the name goes if it is ours. Idempotent; not in a fork."""
+        if os.getpid() != self._pid:
+            return
         mine = self._segment.word(layout.EPOCH_OFFSET) == self.epoch
         if mine:
             self._segment.store(layout.STATE_OFFSET, layout.STOPPED)
@@ -163,6 +166,7 @@ class Publisher:
             self._robust.forget()
         del self.ring, self._ring_bytes  # views pin the mapping
         self._segment.close(unlink=mine)
+        self._pid = 0
 
     def _announce(self, *, kernel_marks_death: bool) -> None:
         """Become the owner: fence the predecessor, register the flags, say who this is."""
@@ -170,7 +174,7 @@ class Publisher:
         self._state = layout.STARTING
         segment.store(layout.EPOCH_OFFSET, self.epoch)
         count = len(self._flags)
-        self._robust = RobustList(self._flags_address, count) if kernel_marks_death else None
+        self._robust = RobustList(self._flags_address, count, owner=segment) if kernel_marks_death else None
         segment.store(layout.PID_OFFSET, os.getpid())
         segment.store(layout.START_TICKS_OFFSET, start_ticks())
         segment.store(layout.INTERVAL_OFFSET, self._interval_ns)

@@ -29,18 +29,26 @@ class RobustList:
     """The list of one thread. Keep it for the life of the process: the kernel reads it after Python is gone.
 
     The nodes are in an anonymous mapping that is never unmapped: ctypes arrays are freed during a normal
-    interpreter exit, and then nothing is marked.
+    interpreter exit, and then nothing is marked. The words must stay mapped for as long.
     """
 
-    def __init__(self, first_word: int, count: int) -> None:
+    def __init__(self, first_word: int, count: int, *, owner: object) -> None:
         """Register *count* words, from the address *first_word* on, one per :data:`FLAG_STRIDE`, for this thread.
+
+        Args:
+            first_word: its address.
+            count: how many.
+            owner: what keeps the words mapped; kept alive until :meth:`forget`, past the end of the interpreter.
 
         Raises:
             OSError: this kernel has no robust futexes, or refuses them (seccomp).
         """
         if not 0 <= count <= WORDS_MAX:
             raise ValueError(f"{count} words, allowed are 0 to {WORDS_MAX}")
-        self._memory = mmap.mmap(-1, _NODES_OFFSET + max(count, 1) * FLAG_STRIDE)
+        size = _NODES_OFFSET + max(count, 1) * FLAG_STRIDE
+        self._memory = mmap.mmap(
+            -1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )  # not shared: a forked child's is its own
         head = address_of(self._memory)
         nodes = [head + _NODES_OFFSET + FLAG_STRIDE * index for index in range(count)]
         words = memoryview(self._memory).cast("Q")
@@ -50,11 +58,14 @@ class RobustList:
         words[2] = 0
         self._words, self._head = words, head
         _set_robust_list(head)
+        self._owner = ctypes.py_object(owner)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._memory))  # never unmapped, see above
+        ctypes.pythonapi.Py_IncRef(self._owner)
 
     def forget(self) -> None:
-        """Empty the list: the words are about to be unmapped."""
+        """Empty the list: the words are about to be unmapped. Once."""
         self._words[0] = self._head
+        ctypes.pythonapi.Py_DecRef(self._owner)
 
 
 def kernel_marks_death() -> bool:
@@ -75,7 +86,7 @@ def kernel_marks_death() -> bool:
 def _register_and_die(shared: mmap.mmap) -> None:
     """Bear the word, then be killed; never return, not even by an exception."""
     try:
-        RobustList(address_of(shared), 1)
+        RobustList(address_of(shared), 1, owner=shared)
         shared[:4] = (threading.get_native_id() | PRESSED).to_bytes(4, "little")
         os.kill(os.getpid(), signal.SIGKILL)
     finally:

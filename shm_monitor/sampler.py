@@ -80,11 +80,11 @@ def run(sampler: Sampler, stop: Stop, interval_ns: int, *, on_first: Callable[[]
     sampler.sample()
     on_first()
     schedule = Schedule(time.monotonic_ns(), interval_ns)
-    schedule.took_turn(time.monotonic_ns())
+    schedule.take_turn(time.monotonic_ns())
     while not stop.wait((schedule.due_ns - time.monotonic_ns()) / 1e9):
-        sampler.sample()
-        schedule.took_turn(time.monotonic_ns())
+        schedule.take_turn(time.monotonic_ns())
         sampler.missed_turns_count = schedule.missed_turns_count
+        sampler.sample()
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from shm_monitor.collectors.base import Collector
     from shm_monitor.config import ResourceConfig
     from shm_monitor.handshake import Order
+
+_log = logging.getLogger("shm_monitor.sampler")
 
 # Kernels that numba has in its cache are there in 0.1 to 0.3 s; a cold cache takes 3 s, and samples go on interpreted.
 COMPILED_SECONDS = 0.5
@@ -121,7 +124,10 @@ class Sampler:
     def close(self) -> None:
         """Stop cleanly: readers see "stopped" at once, and the name goes."""
         for source in self._sources:
-            source.close()
+            try:
+                source.close()
+            except Exception:  # noqa: BLE001 - whatever a driver's binding raises; readers must hear that we stop
+                _log.exception("collector %s does not close", source.collector.name)
         del self._rolling, self._decider  # their views pin the mapping
         self._publisher.close()
 

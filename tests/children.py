@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shm_monitor.reader import Reader
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534
@@ -24,6 +28,11 @@ def private_shm(options):
 """Gives the child a /dev/shm of its own: ``private_shm("size=64k")``; exit status 77 where that is not permitted."""
 
 NOT_PERMITTED = 77
+
+
+def answers_of(reader: Reader) -> tuple[bool, int, str]:
+    """Run in a worker: return what *reader* answers there."""
+    return reader.should_prune(), reader.snapshot().sequence, reader.status().state
 
 
 def run_python(

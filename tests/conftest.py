@@ -116,8 +116,8 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
     """Make publishers; those still open are closed afterwards."""
     made: list[Bench] = []
 
-    def make(name: str, schema: Schema | None = None, **options: int) -> Bench:
-        made.append(Bench(name, schema, **options))
+    def make(name: str, schema: Schema | None = None, *, slot_count: int = 8, by_kernel: bool = False) -> Bench:
+        made.append(Bench(name, schema, slot_count=slot_count, by_kernel=by_kernel))
         return made[-1]
 
     yield make

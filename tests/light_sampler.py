@@ -26,6 +26,7 @@ from shm_monitor.schema import Level
 from tests.conftest import small_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -136,6 +137,14 @@ def end(pid: int, number: int = signal.SIGKILL) -> int:
     finally:
         os.close(fd)
     return at_ns
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until *holds*; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "did not happen"
+        time.sleep(0.005)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shm_monitor.config import ResourceConfig
@@ -27,11 +28,15 @@ SWAP_FILES = ("memory.swap.max", "memory.memsw.limit_in_bytes")  # v2, v1
 
 @contextlib.contextmanager
 def memory_group(limit_mb: int) -> Iterator[Group]:
-    """Make a memory cgroup of *limit_mb* that may not swap its way out."""
+    """Make a memory cgroup of *limit_mb* that may not swap its way out.
+
+    Without swap its limits are left alone: in v1 the one on both together hides how often the other is reached.
+    """
+    has_swap = len(Path("/proc/swaps").read_text().splitlines()) > 1
     with new_group("memory") as group:
         group.limit_memory(limit_mb * MIB)
         for name in SWAP_FILES:
-            if (group.path / name).exists():
+            if has_swap and (group.path / name).exists():
                 (group.path / name).write_text(f"{0 if group.version == 2 else limit_mb * MIB}\n")
         yield group
 

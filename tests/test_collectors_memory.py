@@ -178,6 +178,30 @@ def test_the_host_alone_counts_the_kills_of_the_whole_host(tmp_path: Path) -> No
     assert readings(collector, "reclaim_events_count", "oom_events_count") == ("not_supported", 3)
 
 
+def test_kills_count_for_the_host_only_while_the_host_is_short_of_memory(tmp_path: Path) -> None:
+    """A kill within the cgroup of somebody else is in /proc/vmstat too."""
+    tree = Tree("v2", tmp_path)
+    collector = memory(tree, "host")
+    assert readings(collector, "oom_events_count") == (3,)
+    tree.replace("proc/vmstat", "oom_kill 3", "oom_kill 5")
+    assert readings(collector, "oom_events_count") == (3,)
+    (available,) = [line for line in (tmp_path / "proc/meminfo").read_text().splitlines() if "MemAvailable" in line]
+    tree.replace("proc/meminfo", available, "MemAvailable: 1000 kB")
+    tree.replace("proc/vmstat", "oom_kill 5", "oom_kill 6")
+    assert readings(collector, "oom_events_count") == (4,)
+    tree.replace("proc/meminfo", "MemAvailable: 1000 kB", available)
+    tree.replace("proc/vmstat", "oom_kill 6", "oom_kill 7")
+    assert readings(collector, "oom_events_count") == (5,), "it was short just before"
+
+
+def test_v1_limits_on_memory_and_swap_together_are_limits_too(tmp_path: Path) -> None:
+    """Where both are the same, as without swap, the kernel counts the one that it tries first."""
+    tree = Tree("hybrid", tmp_path)
+    tree.write("sys/fs/cgroup/memory/jobs/train/memory.memsw.failcnt", "7\n")
+
+    assert readings(memory(tree), "reclaim_events_count") == (4 + 1 + 7,)
+
+
 def test_being_moved_changes_the_levels_and_a_level_that_was_not_there_has_no_index(tmp_path: Path) -> None:
     tree = Tree("v2", tmp_path)
     collector = memory(tree)

@@ -11,7 +11,7 @@ import shm_monitor as sm
 from shm_monitor_api import bodies, openapi, problems
 from shm_monitor_api.events import EventsResponse, EventStream, sequence_of
 from shm_monitor_api.exposition import exposition
-from shm_monitor_api.guard import Guard
+from shm_monitor_api.guard import OPEN_PATH, Guard
 from shm_monitor_api.negotiation import EVENT_FORMATS, chosen
 from shm_monitor_api.pages import add_pages
 from shm_monitor_api.readings import Readings
@@ -78,10 +78,10 @@ def _add_data(app: FastAPI, routes: DataRoutes) -> None:
         ("/resources/all", routes.get_all, bodies.Resources, ()),
         ("/resources/prune", routes.get_prune, sm.Explanation, ()),
         ("/snapshot", routes.get_snapshot, sm.Snapshot, ()),
-        ("/resources/cpu", routes.get_cpu, bodies.Cpu, ()),
-        ("/resources/memory", routes.get_memory, bodies.Memory, ()),
-        ("/resources/gpu", routes.get_gpu, bodies.Gpu, ()),
-        ("/resources/network", routes.get_network, bodies.Network, ()),
+        ("/resources/cpu", routes.get_cpu, bodies.CpuResource, ()),
+        ("/resources/memory", routes.get_memory, bodies.MemoryResource, ()),
+        ("/resources/gpu", routes.get_gpu, bodies.GpuResource, ()),
+        ("/resources/network", routes.get_network, bodies.NetworkResource, ()),
         ("/history", routes.get_history, sm.History, (404, 422)),
         ("/schema", routes.get_schema, bodies.SchemaTable, ()),
     )
@@ -93,14 +93,18 @@ def _add_data(app: FastAPI, routes: DataRoutes) -> None:
             responses=openapi.data_responses(struct, *errors),
             openapi_extra={"parameters": [openapi.IF_NONE_MATCH]},
         )
-    for path, endpoint, struct, errors in (
-        ("/healthz", routes.get_healthz, bodies.Alive, ()),
-        ("/readyz", routes.get_readyz, bodies.Ready, (503,)),
+    for path, endpoint, struct, errors, extra in (
+        (OPEN_PATH, routes.get_healthz, bodies.Alive, (), {"security": []}),
+        ("/readyz", routes.get_readyz, bodies.Ready, (503,), None),
     ):
         content = {"application/json": {"schema": openapi.reference(struct)}}
         found = {"description": openapi.first_line(struct), "content": content}
         app.add_api_route(
-            path, endpoint, response_class=Response, responses={200: found, **openapi.error_responses(*errors)}
+            path,
+            endpoint,
+            response_class=Response,
+            responses={200: found, **openapi.error_responses(*errors)},
+            openapi_extra=extra,
         )
 
 

@@ -14,7 +14,7 @@ MB = 2**20  # memory_usage_mb counts in it, as max_memory_usage_mb does
 Float = float | None
 
 
-class Cpu(msgspec.Struct, frozen=True):
+class CpuResource(msgspec.Struct, frozen=True):
     """CPU use over what this process may use, in percent; null while unknown."""
 
     cpu_percent: Float
@@ -26,7 +26,7 @@ class Cpu(msgspec.Struct, frozen=True):
         return cls(snapshot.cpu.cpu_percent, snapshot.sampled_at)
 
 
-class Memory(msgspec.Struct, frozen=True):
+class MemoryResource(msgspec.Struct, frozen=True):
     """Memory in use in the scope that ends first, in MB of 2^20 bytes; null while unknown."""
 
     memory_usage_mb: Float
@@ -38,7 +38,7 @@ class Memory(msgspec.Struct, frozen=True):
         return cls(megabytes(snapshot.memory.usage_bytes), snapshot.sampled_at)
 
 
-class Gpu(msgspec.Struct, frozen=True):
+class GpuResource(msgspec.Struct, frozen=True):
     """Utilization and memory in percent, each the mean over the GPUs where it is known; null without a GPU."""
 
     gpu_percent: Float
@@ -55,7 +55,7 @@ class Gpu(msgspec.Struct, frozen=True):
         )
 
 
-class Network(msgspec.Struct, frozen=True):
+class NetworkResource(msgspec.Struct, frozen=True):
     """Bytes received and sent per second over the interfaces that count; null while unknown."""
 
     network_usage_bytes_per_second: Float

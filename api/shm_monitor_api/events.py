@@ -50,13 +50,20 @@ class EventStream:
         encoded_count: how many samples were encoded since the start.
     """
 
-    def __init__(self, readings: Readings, *, max_clients: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        readings: Readings,
+        *,
+        max_clients: int,
+        kept: int = KEPT_EVENTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.clients = 0
         self.encoded_count = 0
         self._readings = readings
         self._max_clients = max_clients
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._events: deque[Event] = deque(maxlen=kept)
         self._end = 0  # how many events there ever were: the place behind the newest
         self._happened = asyncio.Event()
         self._stopped = False

@@ -21,10 +21,10 @@ Responses = dict[int | str, Document]
 
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
     bodies.Resources,
-    bodies.Cpu,
-    bodies.Memory,
-    bodies.Gpu,
-    bodies.Network,
+    bodies.CpuResource,
+    bodies.MemoryResource,
+    bodies.GpuResource,
+    bodies.NetworkResource,
     bodies.SchemaTable,
     bodies.Liveness,
     bodies.Alive,

@@ -24,7 +24,7 @@ SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 DOCS_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"  # Swagger UI styles itself inline
-_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 class Page:
@@ -79,6 +79,7 @@ def add_pages(app: FastAPI) -> None:
         ("/", "dashboard.html", POLICY),
         ("/dashboard.js", "dashboard.js", POLICY),
         ("/dashboard.css", "dashboard.css", POLICY),
+        ("/icon.svg", "icon.svg", POLICY),
         ("/docs", "docs.html", DOCS_POLICY),
         ("/docs/start.js", "docs.js", DOCS_POLICY),
     ):

@@ -93,7 +93,7 @@ async def _http(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     path = request.url.path
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["allow"] = "GET" if path == "/events" else "GET, HEAD"
+        headers = {"allow": "GET" if path == "/events" else "GET, HEAD"}
         return problem(
             405, f"{request.method} is not allowed here: this API only reads", instance=path, headers=headers
         )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import shm_monitor as sm
 
 # A snapshot of 170 metrics costs 19 us and grows with GPUs and interfaces; a request to FastAPI about 200 us. Reading
-# again within 5 ms would tell nobody anything: samples are 50 ms apart or more in practice.
-FRESH_SECONDS = 0.005
+# again within 2 ms would tell nobody anything: samples are 50 ms apart or more in practice.
+FRESH_SECONDS = 0.002
 
 
 class Reading:
@@ -44,7 +44,7 @@ class Readings:
         self._read_at = float("-inf")
 
     def newest(self) -> Reading:
-        """Return the newest sample, at most 5 ms old news.
+        """Return the newest sample, at most 2 ms old news.
 
         Raises:
             SegmentError: there is none.

@@ -101,19 +101,19 @@ class DataRoutes:
 
     async def get_cpu(self, request: Request) -> Response:
         """Return the CPU use of the newest sample."""
-        return self._of_snapshot(request, bodies.Cpu.of)
+        return self._of_snapshot(request, bodies.CpuResource.of)
 
     async def get_memory(self, request: Request) -> Response:
         """Return the memory in use in the newest sample."""
-        return self._of_snapshot(request, bodies.Memory.of)
+        return self._of_snapshot(request, bodies.MemoryResource.of)
 
     async def get_gpu(self, request: Request) -> Response:
         """Return the use of the GPUs in the newest sample."""
-        return self._of_snapshot(request, bodies.Gpu.of)
+        return self._of_snapshot(request, bodies.GpuResource.of)
 
     async def get_network(self, request: Request) -> Response:
         """Return the network traffic of the newest sample."""
-        return self._of_snapshot(request, bodies.Network.of)
+        return self._of_snapshot(request, bodies.NetworkResource.of)
 
     async def get_snapshot(self, request: Request) -> Response:
         """Return everything of the newest sample."""

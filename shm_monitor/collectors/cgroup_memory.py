@@ -79,7 +79,10 @@ class LevelV1:
         self._limit = ProcFile(path / "memory.limit_in_bytes")
         self._usage = ProcFile(path / "memory.usage_in_bytes")
         self._stat = ProcFile(path / "memory.stat")
-        self._failures = ProcFile(path / "memory.failcnt")
+        # A limit on memory and swap together that is as low as the other one is reached first, and counts alone
+        # (Linux 6.18 was seen to count neither).
+        names = ("memory.failcnt", "memory.memsw.failcnt")
+        self._failures = [ProcFile(path / name) for name in names if (path / name).exists()]
         self._oom = ProcFile(path / "memory.oom_control")
         self._has_limit_above = outermost and is_known(self._limit_above())
 
@@ -96,11 +99,11 @@ class LevelV1:
 
     def events(self) -> tuple[float, float]:
         """Return how often the limit was reached, and how many processes were killed (unknown before Linux 4.13)."""
-        return number_of(self._failures), numbers(self._oom, (b"\noom_kill ",))[0]
+        return total(map(number_of, self._failures)), numbers(self._oom, (b"\noom_kill ",))[0]
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._limit, self._usage, self._stat, self._failures, self._oom):
+        for file in (self._limit, self._usage, self._stat, *self._failures, self._oom):
             file.close()
 
 

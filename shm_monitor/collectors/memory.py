@@ -13,6 +13,7 @@ from shm_monitor.collectors.cgroup_memory import Level, Reading, levels
 from shm_monitor.collectors.files import (
     ERROR,
     NOT_SUPPORTED,
+    NOT_YET_SAMPLED,
     ProcFile,
     Rate,
     Roots,
@@ -56,19 +57,23 @@ METRICS = (
         "reclaim_events_count",
         "count",
         "How often a limit on us was reached, since the cgroup was made; page cache alone can reach it.",
-        "memory.events high + max (v2), memory.failcnt (v1)",
+        "memory.events high + max (v2), memory.failcnt + memory.memsw.failcnt (v1)",
         integer=True,
     ),
     Metric(
         "memory",
         "oom_events_count",
         "count",
-        "How often the kernel ran out of memory within a limit on us or killed one of us (host scope: anyone).",
+        "How often the kernel ran out of memory within a limit on us or killed one of us (host scope: anyone, while "
+        "the host itself was short of memory).",
         "memory.events oom + oom_kill (v2), memory.oom_control oom_kill (v1), /proc/vmstat oom_kill (host)",
         integer=True,
     ),
 )
 
+
+# The kernel kills for the host when nothing is left to reclaim: MemAvailable is then a few percent at most.
+_HOST_SHORT = 0.9
 
 _MEMINFO_KEYS = (b"\nMemTotal:", b"\nMemAvailable:", b"\nCached:", b"\nSReclaimable:", b"\nSwapTotal:", b"\nSwapFree:")
 _VMSTAT_KEYS = (b"\npswpin ", b"\npswpout ", b"\noom_kill ")
@@ -106,6 +111,7 @@ class MemoryCollector:
         self._meminfo = ProcFile(Path(roots.proc, "meminfo"))
         self._vmstat = ProcFile(Path(roots.proc, "vmstat"))
         self._swap_in, self._swap_out = Rate(), Rate()
+        self._host_kills = HostKills()
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self.facts: Mapping[str, list[str]] = {"scopes": ["host", *(level.name for level in self._levels)]}
 
@@ -118,12 +124,13 @@ class MemoryCollector:
         size, available, cached, slab, swap, swap_free = (
             value * 1024 if is_known(value) else value for value in in_kib
         )
-        swap_in, swap_out, host_ooms = self._pages()
+        swap_in, swap_out, kills = self._pages()
+        host = Reading(difference(size, available), size)
         out[:] = (
-            *self._tightest(Reading(difference(size, available), size)),
+            *self._tightest(host),
             *(size, available, total((cached, slab)), swap, difference(swap, swap_free), swap_in, swap_out),
             *_space(self._shm),
-            *self._events(host_ooms),
+            *self._events(self._host_kills.count(kills, host)),
         )
 
     def _tightest(self, host: Reading) -> tuple[float, float, float, float, float]:
@@ -167,6 +174,29 @@ class MemoryCollector:
         self._cgroups.close()
         self._meminfo.close()
         self._vmstat.close()
+
+
+class HostKills:
+    """OOM kills of the host itself.
+
+    /proc/vmstat counts those within other cgroups too, which say nothing of us: so only those count that came while the
+    host was short of memory. It may no longer be at the sample after a kill.
+    """
+
+    def __init__(self) -> None:
+        self._before = NOT_YET_SAMPLED
+        self._was_short = False
+        self._others = 0.0
+
+    def count(self, kills: float, host: Reading) -> float:
+        """Return *kills*, the counter of the kernel, without those of others since the first call."""
+        short = not host.usage < _HOST_SHORT * host.limit
+        if is_known(kills):
+            if is_known(self._before) and not (short or self._was_short):
+                self._others += kills - self._before
+            self._before = kills
+        self._was_short = short
+        return difference(kills, self._others)
 
 
 def _space(path: str) -> tuple[float, float]:

@@ -1,0 +1,236 @@
+"""ResourceManager: one sampler however many managers, tied to the life of the process that started it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shm_monitor import layout, names
+from shm_monitor.errors import UnknownLimitError
+from shm_monitor.manager import ResourceManager
+from shm_monitor.reader import attach
+from shm_monitor.schema import Level
+from tests.children import ROOT, output_of, run_python
+from tests.light_sampler import LightSamplers, end, wait_until
+from tests.real_sampler import fast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+END_SECONDS = 2.0
+
+MANAGE = """
+import os, sys, time
+from shm_monitor.config import ResourceConfig
+from shm_monitor.manager import ResourceManager
+from shm_monitor.reader import attach
+config = ResourceConfig(name=sys.argv[1], check_interval=0.05, observation_period=1.0, history_seconds=10.0)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(name: str) -> Iterator[None]:
+    """Whatever a test does, no file of its name is left (but what a killed sampler leaves, which it removes)."""
+    yield
+    assert [entry for entry in os.listdir(names.SHM_DIRECTORY) if name in entry] == []
+
+
+def files_of(name: str) -> list[str]:
+    """Return the files in /dev/shm that *name* has."""
+    return [entry for entry in os.listdir(names.SHM_DIRECTORY) if name in entry]
+
+
+def test_a_manager_starts_answers_and_stops_what_it_started(name: str) -> None:
+    with ResourceManager(fast(name)) as manager:
+        assert manager.owns_sampler
+        assert manager.name == name
+        assert manager.check_interval == 0.05
+        assert manager.should_prune() is False
+        assert manager.level() in {Level.OK, Level.WARN}
+        assert manager.status().state == "live"
+        assert manager.reader.snapshot().sequence > 0
+        pid = manager.status().pid or 0
+    manager.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert manager.should_prune() is False
+
+
+def test_a_second_manager_is_a_reader_and_stops_nothing(light: LightSamplers, name: str) -> None:
+    started = light.one(name)
+    with ResourceManager(fast(name), watch="cpu") as manager:
+        assert not manager.owns_sampler
+        assert manager.should_prune() is True
+        assert manager.status().pid == started.pid
+    with attach(name, timeout=0.0) as reader:
+        assert reader.status().state == "live"
+    end(started.pid, signal.SIGTERM)
+
+
+def test_what_a_killed_sampler_left_is_taken_over(light: LightSamplers, name: str) -> None:
+    """The layouts differ here: what counts is that nobody ends with the dead one."""
+    end(light.one(name).pid)
+    with ResourceManager(fast(name)) as manager:
+        assert manager.owns_sampler
+        assert manager.status().state == "live"
+
+
+def test_two_managers_racing_end_with_one_sampler_and_both_working(name: str) -> None:
+    code = (
+        MANAGE
+        + """
+manager = ResourceManager(config)
+print(manager.owns_sampler, manager.status().pid, manager.status().state, manager.should_prune(), flush=True)
+sys.stdin.read()
+manager.close()
+"""
+    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    try:
+        said = [child.stdout.readline().split() for child in children if child.stdout is not None]
+        assert sorted(one[0] for one in said) == ["False", "False", "True"]
+        assert len({one[1] for one in said}) == 1
+        assert {(one[2], one[3]) for one in said} == {("live", "False")}
+    finally:
+        for child in sorted(zip(said, children, strict=True), reverse=True):
+            child[1].communicate("", timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("workers", "phase"),
+    [
+        pytest.param("none", "runs", id="alone"),
+        pytest.param("forked", "runs", id="with forked workers that live on"),
+        pytest.param("forked", "pauses", id="in the pause before a restart", marks=pytest.mark.slow),
+        pytest.param("forked", "starts", id="while its sampler starts", marks=pytest.mark.slow),
+    ],
+)
+def test_the_death_of_the_owner_ends_its_sampler_within_two_seconds(name: str, workers: str, phase: str) -> None:
+    """SIGKILL: no handler, no finalizer; a forked worker has every descriptor of its parent."""
+    code = (
+        MANAGE
+        + """
+import subprocess, threading
+from shm_monitor import supervisor
+if sys.argv[3] == "starts":
+    threading.Thread(target=ResourceManager, args=(config,), daemon=True).start()
+    time.sleep(0.3)
+else:
+    manager = ResourceManager(config)
+    if sys.argv[3] == "pauses":
+        os.kill(manager.status().pid, 9)
+        time.sleep(0.5)
+if sys.argv[2] == "forked":
+    for _ in range(2):
+        if os.fork() == 0:
+            time.sleep(10)
+            os._exit(0)
+found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "shm_monitor.sampler"], capture_output=True, text=True)
+workers = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True)
+print(found.stdout.split()[0], *workers.stdout.split(), flush=True)
+time.sleep(20)
+"""
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, name, workers, phase], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert owner.stdout is not None
+    sampler, *children = map(int, owner.stdout.readline().split())
+    fd = os.pidfd_open(sampler)
+    try:
+        began = time.monotonic()
+        owner.kill()
+        owner.wait()
+        assert select.select([fd], [], [], 10.0)[0], "it lives on"
+        seconds = time.monotonic() - began
+        print(f"\nsampler ended {seconds:.2f} s after its owner")
+        assert seconds < END_SECONDS
+    finally:
+        os.close(fd)
+        owner.stdout.close()
+        for child in {*children} - {sampler}:
+            with_suppressed_kill(child)
+    if phase != "runs":
+        from shm_monitor.cli.housekeeping import remove
+
+        remove(name)
+
+
+def with_suppressed_kill(pid: int) -> None:
+    """Kill *pid* if it is still there."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_in_a_forked_child_it_is_a_reader_and_stops_nothing(name: str) -> None:
+    code = (
+        MANAGE
+        + """
+manager = ResourceManager(config)
+for ending in ("close", "exit", "drop"):
+    child = os.fork()
+    if child == 0:
+        good = manager.should_prune() is False and manager.status().state == "live" and not manager.owns_sampler
+        if ending == "close":
+            manager.close()
+        elif ending == "drop":
+            del manager
+        if not good:
+            os._exit(1)
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0, ending
+    assert manager.status().state == "live", ending
+print(manager.owns_sampler)
+manager.close()
+"""
+    )
+    assert output_of(code, name) == "True"
+
+
+@pytest.mark.parametrize("ending", ["", "del manager", "raise SystemExit(0)", "manager.close()"])
+def test_the_end_of_the_program_stops_the_sampler(name: str, ending: str) -> None:
+    done = run_python(
+        f"{MANAGE}\nmanager = ResourceManager(config)\nprint(manager.status().pid, flush=True)\n{ending}", name
+    )
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: files_of(name) == [])
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
+def test_an_unknown_limit_leaves_no_sampler_behind(name: str) -> None:
+    with pytest.raises(UnknownLimitError):
+        ResourceManager(fast(name), watch=["gpu-memory:77"])
+    assert files_of(name) == []
+
+
+def test_a_disabled_manager_starts_nothing_and_never_asks_for_anything(name: str) -> None:
+    with ResourceManager(fast(name, enabled=False, on_stale="always")) as manager:
+        assert not manager.owns_sampler
+        assert manager.should_prune() is False
+        assert manager.level() == Level.OK
+        assert files_of(name) == []
+
+
+def test_the_environment_can_force_the_clock(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHM_MONITOR_FORCE_CLOCK", "1")
+    with ResourceManager(fast(name, stale_after=0.5, on_stale="always")) as manager:
+        assert manager.reader.view().header.capabilities & layout.KERNEL_MARKS_DEATH == 0
+        assert manager.should_prune() is False
+        os.kill(manager.status().pid or 0, signal.SIGSTOP)
+        wait_until(manager.should_prune)
+        wait_until(lambda: not manager.should_prune(), 20.0)
