@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 from bench.stage import wait4
 
@@ -84,9 +85,8 @@ def latencies(port: int, data: bytes, *, per_second: float, seconds: float) -> l
     A request that leaves late because the one before it was slow counts from when it should have left: otherwise a
     stall would hide itself (coordinated omission).
     """
-    with contextlib.closing(Connection(port).socket) as first:
-        connection = Connection(port)
-        first.close()
+    connection = Connection(port)
+    with contextlib.closing(connection.socket):
         seen = []
         began = time.perf_counter()
         for turn in range(int(per_second * seconds)):
@@ -96,7 +96,6 @@ def latencies(port: int, data: bytes, *, per_second: float, seconds: float) -> l
                     time.sleep(left - 0.0003)
             connection.ask(data)
             seen.append(time.perf_counter() - due)
-        connection.socket.close()
         return seen
 
 
@@ -114,15 +113,11 @@ class Server:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection((HOST, port), timeout=1).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.end()
-                    raise
-                time.sleep(0.05)
+        while not _listens(port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.end()
+                raise ConnectionError(f"{command} does not listen on port {port}")
+            time.sleep(0.05)
 
     @property
     def pid(self) -> int:
@@ -139,11 +134,19 @@ class Server:
             self._process.terminate()
             wait4(self._process)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:

@@ -114,7 +114,7 @@ def awaited_order() -> Order:
     """
     owner_pid = os.getppid()
     if not select.select([sys.stdin], [], [], 0.0)[0]:
-        importlib.import_module("shm_monitor.sampling")
+        importlib.import_module("shm_monitor.sampling").compile_in_background()
     while not select.select([sys.stdin], [], [], WAKE_SECONDS)[0]:
         if os.getppid() != owner_pid:  # a forked worker of the owner may keep the pipe open
             raise EOFError

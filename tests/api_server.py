@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
+LISTENS = ("listening on", "running on")  # ours, uvicorn's own
 TOKEN = "0123456789abcdef-a-token"
 PATHS = (
     "/resources/all",
@@ -81,9 +82,13 @@ class ApiProcess:
     """One API process; its stderr is kept, so that a test can look for what must not be there."""
 
     def __init__(
-        self, *arguments: str, command: tuple[str, ...] = ("shm_monitor_api",), environ: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        command: tuple[str, ...] = ("shm_monitor_api",),
+        environ: Mapping[str, str] | None = None,
+        until: tuple[str, ...] = LISTENS,
     ) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until a line of its log has one of the words *until*, or it ends."""
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", *command, *arguments],
@@ -93,6 +98,7 @@ class ApiProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._until = until
         self._listens = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -136,7 +142,7 @@ class ApiProcess:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            if "listening on" in line or "running on" in line:  # ours, uvicorn's own
+            if any(words in line for words in self._until):
                 self._listens.set()
         self._listens.set()
 

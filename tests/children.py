@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from shm_monitor.reader import Reader
+from tests.conftest import child_environment
 
-ROOT = Path(__file__).resolve().parent.parent
+PYTHON = (sys.executable, "-P")  # modules come from PYTHONPATH alone, so that the wheel is tested where it is installed
 NOBODY = 65534
 
 PRIVATE_SHM = """
@@ -30,19 +26,13 @@ def private_shm(options):
 NOT_PERMITTED = 77
 
 
-def answers_of(reader: Reader) -> tuple[bool, int, str]:
-    """Run in a worker: return what *reader* answers there."""
-    return reader.should_prune(), reader.snapshot().sequence, reader.status().state
-
-
 def run_python(
     code: str, *arguments: object, timeout: float = 60.0, environ: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run *code* with *arguments* as ``sys.argv[1:]``; return its status (negative for a signal) and output."""
     return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **(environ or {})},
+        [*PYTHON, "-X", "faulthandler", "-W", "error", "-c", code, *map(str, arguments)],
+        env=child_environment(OPENBLAS_NUM_THREADS="1", **(environ or {})),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -41,8 +41,21 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: object)
 def name() -> Iterator[str]:
     """A sampler name that nobody else uses; its files are removed afterwards."""
     unique = f"test-{uuid.uuid4().hex[:12]}"
+    _names_used.append(unique)
     yield unique
     remove_files(unique)
+
+
+_names_used: list[str] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_in_shared_memory() -> Iterator[None]:
+    """When all tests have run, no file bears a name that one of them had."""
+    yield
+    if names.HAS_DIRECTORY:
+        left = [entry for entry in os.listdir(names.SHM_DIRECTORY) if any(name in entry for name in _names_used)]
+        assert left == []
 
 
 def remove_files(name: str) -> None:

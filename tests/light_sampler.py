@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shm_monitor.errors import AlreadyRunningError, FencedError, MonitorError
@@ -23,14 +22,14 @@ from shm_monitor.lock import Lock
 from shm_monitor.publisher import Publisher
 from shm_monitor.robust import kernel_marks_death
 from shm_monitor.schema import Level
-from tests.conftest import small_schema
+from tests.children import PYTHON
+from tests.conftest import child_environment, small_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-ROOT = Path(__file__).resolve().parent.parent
 LIMITS = ("memory", "cpu", "network", "gpu:0", "gpu-memory:0")
 WAIT_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
@@ -47,6 +46,7 @@ class Order(NamedTuple):
         stale_after_seconds: for the readers' clock.
         pressed: the limits that press; the overall flag is always calm, so that both answers can be watched.
         at_ns: when to begin, on the monotonic clock.
+        leak_bytes: how much memory to take with each sample and never give back.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Order(NamedTuple):
     stale_after_seconds: float = 3.0
     pressed: tuple[str, ...] = ("cpu",)
     at_ns: int = 0
+    leak_bytes: int = 0
 
 
 class Started(NamedTuple):
@@ -79,11 +80,9 @@ class LightSamplers:
 
     def __init__(self) -> None:
         """Start the zygote; about 0.4 s."""
-        environ = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.light_sampler"],
-            cwd=ROOT,
-            env=environ,
+            [*PYTHON, "-m", "tests.light_sampler"],
+            env=child_environment(OPENBLAS_NUM_THREADS="1"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -204,6 +203,7 @@ def _loop(publisher: Publisher, order: Order, stop: list[int]) -> None:
     factors = np.arange(1, order.metric_count + 1, dtype=np.float64)
     began_ns = time.monotonic_ns()
     first = True
+    leaked = []
     while not stop:
         number = publisher.head + 1
         record = publisher.record
@@ -226,6 +226,7 @@ def _loop(publisher: Publisher, order: Order, stop: list[int]) -> None:
                     "epoch": publisher.epoch,
                 }
             )
+        leaked.append(b"x" * order.leak_bytes)
         if order.interval_seconds:
             time.sleep(order.interval_seconds)
 

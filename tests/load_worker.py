@@ -1,12 +1,14 @@
 """A worker that leaks memory and asks whether to stop; the end-to-end tests run it inside a cgroup.
 
-``python -m tests.load_worker NAME FIRST_MB MB_PER_SECOND die|free``: hold FIRST_MB, wait for a line on standard input,
-leak, and once told to prune either leak on until the kernel takes it, or free everything and wait to be released.
-Says what happens on standard output, one :class:`Event` a line.
+``python -m tests.load_worker NAME FIRST_MB MB_PER_SECOND die|free|own``: hold FIRST_MB, wait for a line on standard
+input, leak, and once told to prune either leak on until the kernel takes it, or free everything and wait to be
+released. With ``own`` it starts the sampler NAME itself, inside its own cgroup as in a container, and then does as with
+``free``. Says what happens on standard output, one :class:`Event` a line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
 import time
@@ -66,8 +68,8 @@ class Load:
 class Worker:
     """What a training loop would do, less the training."""
 
-    def __init__(self, name: str) -> None:
-        self._reader = shm_monitor.attach(name)
+    def __init__(self, reader: shm_monitor.Reader) -> None:
+        self._reader = reader
         self._load = Load()
         self._next_beat = 0.0
 
@@ -85,7 +87,7 @@ class Worker:
             if not told and self._reader.should_prune():
                 told = True
                 self._say("told")
-                if then == "free":
+                if then != "die":
                     return self._free_and_wait()
             self._beat()
             time.sleep(TURN_SECONDS)
@@ -110,7 +112,11 @@ class Worker:
 
 def main() -> None:
     name, first_mb, mb_per_second, then = sys.argv[1:]
-    Worker(name).run(first_mb=float(first_mb), mb_per_second=float(mb_per_second), then=then)
+    with contextlib.ExitStack() as stack:
+        if then == "own":
+            stack.enter_context(shm_monitor.ResourceManager(shm_monitor.ResourceConfig(name=name)))
+        worker = Worker(shm_monitor.attach(name))
+        worker.run(first_mb=float(first_mb), mb_per_second=float(mb_per_second), then=then)
 
 
 if __name__ == "__main__":

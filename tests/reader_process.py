@@ -1,7 +1,8 @@
 """Workers that check every answer: ``python -m tests.reader_process MODE NAME [SECONDS]``.
 
 ``follow``: ask two questions on and on and say each change of an answer with the time around the call, until standard
-input ends. ``read``: read samples as fast as possible for so many seconds. Both end with a line of counts.
+input ends. ``watch``: do everything that a worker does, until standard input ends. ``read``: read samples as fast as
+possible for so many seconds. All end with a line of counts.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
+from shm_monitor.errors import MonitorError
 from shm_monitor.reader import Reader, attach
 
-ROOT = Path(__file__).resolve().parent.parent
 WAIT_SECONDS = 30.0
 BURST = 50  # questions between two looks at everything else
 PAUSE_SECONDS = 0.0005  # a worker works, too; without a pause four of them keep a dying sampler from the CPU
@@ -48,12 +48,20 @@ class ReaderProcess:
         self.answers: list[Answer] = []
         self.counts: Counter[str] = Counter()
         self._rest = b""
+        from tests.children import PYTHON  # not in the worker, which loads neither numpy nor pytest
+        from tests.conftest import child_environment
+
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.reader_process", mode, name, str(seconds)],
-            cwd=ROOT,
+            [*PYTHON, "-m", "tests.reader_process", mode, name, str(seconds)],
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def wait_for(self, count: int) -> None:
         """Wait until it has said *count* changes."""
@@ -95,6 +103,11 @@ class ReaderProcess:
                 self.counts = Counter(line["counts"])
             else:
                 self.answers.append(Answer(**line))
+
+
+def answers_of(reader: Reader) -> tuple[bool, int, str]:
+    """Run in a worker: return what *reader* answers there."""
+    return reader.should_prune(), reader.snapshot().sequence, reader.status().state
 
 
 def is_whole(reader: Reader, counts: Counter[str]) -> int:
@@ -147,6 +160,27 @@ def read(name: str, seconds: float) -> Counter[str]:
     return counts
 
 
+def watch(name: str) -> Counter[str]:
+    """Use everything until standard input ends; count deaths, and errors, of which there should be none."""
+    counts: Counter[str] = Counter()
+    logging.getLogger("shm_monitor").addHandler(logging.NullHandler())
+    reader = attach(name, on_stale="always", timeout=10.0)
+    is_dead = False
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        was_dead, is_dead = is_dead, reader.should_prune()
+        counts["deaths"] += is_dead and not was_dead
+        counts["calls"] += 1
+        try:
+            reader.snapshot()
+            reader.history(seconds=1.0)
+            reader.status()
+            reader.explain()
+        except MonitorError:
+            counts["errors"] += 1
+        time.sleep(0.005)
+    return counts
+
+
 class _WarningCounter(logging.Handler):
     def __init__(self, counts: Counter[str]) -> None:
         super().__init__(logging.WARNING)
@@ -171,7 +205,7 @@ def _say(line: dict[str, object]) -> None:
 
 def main(mode: str, name: str, seconds: str = "0") -> None:
     """Run one mode, then say the counts."""
-    counts = follow(name) if mode == "follow" else read(name, float(seconds))
+    counts = read(name, float(seconds)) if mode == "read" else {"follow": follow, "watch": watch}[mode](name)
     _say({"counts": counts})
 
 

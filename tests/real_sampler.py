@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
 import tempfile
 from typing import TYPE_CHECKING
 
 from shm_monitor.config import ResourceConfig
 from shm_monitor.handshake import Order, Report, decode_report, send_order
-from tests.children import ROOT
+from tests.children import PYTHON
+from tests.conftest import child_environment
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,9 +33,8 @@ class RealSampler:
         """Start it and give it its order."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would fill; closed by close()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "shm_monitor.sampler"],
-            cwd=ROOT,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            [*PYTHON, "-m", "shm_monitor.sampler"],
+            env=child_environment(OPENBLAS_NUM_THREADS="1"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

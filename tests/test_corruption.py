@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,12 +14,12 @@ from shm_monitor.errors import CorruptError, IncompatibleError, MonitorError, No
 from shm_monitor.layout import HEADER, Header
 from shm_monitor.reader import attach
 from shm_monitor.view import View
+from tests.children import PYTHON
+from tests.conftest import child_environment
 from tests.corruption_process import BOUNDARIES
 
 if TYPE_CHECKING:
     from tests.conftest import Bench
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def put(name: str, offset: int, data: bytes) -> None:
@@ -133,14 +131,14 @@ def test_a_sample_torn_while_attached_leaves_the_last_good_one_marked_degraded(b
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(600, id="600"), pytest.param(10_000, id="10000", marks=[pytest.mark.slow])]
+    "count", [pytest.param(400, id="400"), pytest.param(10_000, id="10000", marks=[pytest.mark.slow])]
 )
 def test_random_damage_never_crashes_anybody(name: str, count: int) -> None:
     """Two processes, so that a crash is seen and both cores are used; what to run again is the seed."""
     children = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.corruption_process", f"{name}-{seed}", str(count // 2), seed],
-            cwd=ROOT,
+            [*PYTHON, "-W", "error", "-m", "tests.corruption_process", f"{name}-{seed}", str(count // 2), seed],
+            env=child_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

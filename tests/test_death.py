@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import statistics
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -14,8 +16,10 @@ import pytest
 from shm_monitor import layout
 from shm_monitor.reader import attach
 from shm_monitor.status import LIVE, STALE, STOPPED
+from tests.host_trees import is_root
 from tests.light_sampler import LightSamplers, Started, end, wait_until
 from tests.reader_process import Answer, ReaderProcess
+from tests.test_cgroup_real import new_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +118,38 @@ def test_every_reader_sees_every_kill_and_the_sampler_that_follows(
     record_property("median_ms_from_kill_to_answer", median)
     print(f"\nkill to answer: median {median:.2f} ms, worst {max(delays):.1f} ms, {len(delays)} answers")
     assert median < 5.0
+
+
+def test_an_oom_kill_in_a_real_cgroup_is_a_death_like_any_other(light: LightSamplers, name: str) -> None:
+    """The kernel kills it in the middle of whatever it does; the test removes the cgroup."""
+    if not is_root():
+        pytest.skip("making cgroups needs root")
+    with new_group("memory") as group:
+        started = light.one(name, leak_bytes=2**20, interval_seconds=0.005, at_ns=0)
+        fd = os.pidfd_open(started.pid)
+        try:
+            with attach(name, on_stale="always") as reader:
+                assert reader.should_prune() is False
+                group.limit_memory(32 * 2**20)
+                (group.path / "cgroup.procs").write_text(str(started.pid))
+                assert select.select([fd], [], [], 30.0)[0], "it was not killed"
+                assert reader.should_prune() is True
+                assert reader.status().state == STALE
+                snapshot = reader.snapshot()
+                assert snapshot.stale
+                assert snapshot.other["cpu.m0_bytes"] == snapshot.sequence
+                assert oom_kills_in(group.path) == 1
+                assert light.one(name).taken_over
+                assert reader.should_prune() is False
+        finally:
+            os.close(fd)
+
+
+def oom_kills_in(path: Path) -> int:
+    """Return how many processes of the cgroup at *path* the kernel has killed for its memory."""
+    events = path / "memory.oom_control"  # v1; in v2 memory.events has the same line
+    lines = (events if events.exists() else path / "memory.events").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 def test_the_history_goes_on_over_a_death(light: LightSamplers, name: str) -> None:

@@ -84,6 +84,7 @@ def test_an_oom_kill_within_the_cgroup_is_a_critical_event() -> None:
     assert (snapshot.memory.oom_events_count or 0) >= 1
 
 
+@pytest.mark.slow
 def test_an_oom_kill_in_the_cgroup_of_somebody_else_is_nothing_to_us() -> None:
     """Neither for a sampler whose scope is another cgroup nor for one that looks at the whole host."""
     with (
@@ -106,6 +107,7 @@ def test_an_oom_kill_in_the_cgroup_of_somebody_else_is_nothing_to_us() -> None:
     assert levels == [{Level.OK}, {Level.OK}]
 
 
+@pytest.mark.slow
 def test_a_cgroup_that_goes_leaves_its_limit_unknown_neither_zero_nor_over() -> None:
     """Pressed when it goes: the latches hold for a period, then the limit is unknown and presses nothing."""
     with (

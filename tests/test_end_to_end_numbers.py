@@ -80,7 +80,7 @@ def test_a_core_that_a_process_burns_is_seen_within_two_samples(scoped: Scoped) 
     Where others keep the host so busy that it has less left than the one core of the cgroup, the host is the truth.
     """
     scoped.child.do("spin()")
-    spans = list(spans_of(scoped, 8))
+    spans = list(spans_of(scoped, 6))
     weights = [span.seconds for span in spans]
 
     assert spans[0].cpu == pytest.approx(spans[0].cpu_truth, abs=4), "the second sample after the start"
@@ -92,6 +92,7 @@ def test_a_core_that_a_process_burns_is_seen_within_two_samples(scoped: Scoped) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not is_root(), reason="making network namespaces needs root")
 def test_bytes_that_a_process_sends_are_counted_within_two_samples(name: str) -> None:
     """The sampler and its owner, which sends, live in a network namespace; the reader is outside of it."""

@@ -61,7 +61,7 @@ def missed_turns(snapshot: Snapshot) -> int:
 
 def test_other_limits_after_a_restart_are_taken_over_in_place(name: str) -> None:
     """A reader that was there before sees them, with the history, and presses at once: it waits for nothing."""
-    period = 4.0
+    period = 3.0
     with supervised(name, check_interval=0.1, observation_period=period) as first:
         reader = shm_monitor.attach(name)
         watching = shm_monitor.attach(name, watch=["cpu"])
@@ -83,7 +83,7 @@ def test_other_limits_after_a_restart_are_taken_over_in_place(name: str) -> None
         after, explanation = reader.snapshot(), reader.explain()
         history = reader.history(["memory.usage_bytes"]).sequences
         wait_until(watching.should_prune)
-        cpu = watching.explain().reasons[0]
+        cpu, waited = watching.explain().reasons[0], reader.snapshot().sequence - died
 
         assert reader.view().identity == identity
         assert history[: died + 1] == list(range(1, died + 2)), "from the first sample on, without a hole"
@@ -97,6 +97,7 @@ def test_other_limits_after_a_restart_are_taken_over_in_place(name: str) -> None
         first_after = next(reader.view().samples(after=died))
         assert (first_after.number, level_of(first_after.verdict)) == (died + 1, Level.PRUNE), "it waits for nothing"
         assert (cpu.limit, cpu.limit_value) == ("cpu", 0.001)
+        assert waited < 0.25 * period / 0.1, "nor does a limit that was switched off: it only needs a first rate"
 
 
 def test_a_collector_that_fails_leaves_its_limit_unknown_and_the_others_decide(
@@ -119,15 +120,16 @@ def test_a_collector_that_fails_leaves_its_limit_unknown_and_the_others_decide(
         wait_until(lambda: limit(reader.snapshot(), "gpu-memory:9").value is None)
         failed = reader.snapshot()
         wait_until(lambda: limit(reader.snapshot(), "gpu-memory:9").reasons == ("unknown",))
-        unknown, pressed = reader.snapshot(), reader.should_prune()
+        wait_until(lambda: not reader.should_prune())  # the flags follow the sample by microseconds
+        unknown = reader.snapshot()
         file.write_text("95")
         wait_until(reader.should_prune)
         again = reader.snapshot()
 
     assert (failed.unavailable["gpu:9.memory_percent"], failed.level) == ("error", "prune")
-    assert (limit(unknown, "gpu-memory:9").level, pressed) == ("ok", False)
-    assert (unknown.memory.usage_bytes, limit(unknown, "memory").reasons) != (None, ())
+    assert (limit(unknown, "gpu-memory:9").level, limit(unknown, "gpu-memory:9").value) == ("ok", None)
     assert limit(unknown, "memory").value is not None
+    assert limit(unknown, "memory").reasons == ()
     assert failed.sampler.collectors["from-file"].errors_count >= 1
     assert {one.errors_count for key, one in again.sampler.collectors.items() if key != "from-file"} == {0}
     assert limit(again, "gpu-memory:9").value == 95.0
@@ -157,6 +159,7 @@ class Kept(NamedTuple):
         assert min(late - early for early, late in itertools.pairwise(self.times_ns)) > 0.4 * TURN_NS
 
 
+@pytest.mark.slow
 def test_a_sampler_at_100_hz_holds_its_schedule() -> None:
     """The n-th sample is due at start + n/100 s; a turn that was missed is counted, never caught up."""
     with sampler(check_interval=TURN_NS / 1e9, observation_period=1.0) as manager:
@@ -202,7 +205,7 @@ import shm_monitor as sm
 from pathlib import Path
 with sm.ResourceManager(sm.ResourceConfig(name=sys.argv[1], check_interval=0.1, observation_period=1.0)) as manager:
     first = manager.reader.snapshot().sequence
-    while manager.reader.snapshot().sequence < first + 20:
+    while manager.reader.snapshot().sequence < first + 5:
         time.sleep(0.05)
     package = Path(sm.__file__).parent
     may_write = [str(one) for one in (package, package / "kernels", Path.home()) if os.access(one, os.W_OK)]

@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ from shm_monitor.errors import UnknownLimitError
 from shm_monitor.manager import ResourceManager
 from shm_monitor.reader import attach
 from shm_monitor.schema import Level
-from tests.children import ROOT, output_of, run_python
+from tests.children import PYTHON, output_of, run_python
+from tests.conftest import child_environment
 from tests.light_sampler import LightSamplers, end, wait_until
 from tests.real_sampler import fast
 
@@ -94,7 +94,11 @@ manager.close()
     )
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", code, name], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*PYTHON, "-c", code, name],
+            env=child_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(3)
     ]
@@ -104,14 +108,14 @@ manager.close()
         assert len({one[1] for one in said}) == 1
         assert {(one[2], one[3]) for one in said} == {("live", "False")}
     finally:
-        for child in sorted(zip(said, children, strict=True), reverse=True):
-            child[1].communicate("", timeout=30)
+        for child in children:  # the one with the sampler may end first: the others only read
+            child.communicate("", timeout=30)
 
 
 @pytest.mark.parametrize(
     ("workers", "phase"),
     [
-        pytest.param("none", "runs", id="alone"),
+        pytest.param("none", "runs", id="alone", marks=pytest.mark.slow),
         pytest.param("forked", "runs", id="with forked workers that live on"),
         pytest.param("forked", "pauses", id="in the pause before a restart", marks=pytest.mark.slow),
         pytest.param("forked", "starts", id="while its sampler starts", marks=pytest.mark.slow),
@@ -144,7 +148,10 @@ time.sleep(20)
 """
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", code, name, workers, phase], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*PYTHON, "-c", code, name, workers, phase],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert owner.stdout is not None
     sampler, *children = map(int, owner.stdout.readline().split())
@@ -201,7 +208,13 @@ manager.close()
     assert output_of(code, name) == "True"
 
 
-@pytest.mark.parametrize("ending", ["", "del manager", "raise SystemExit(0)", "manager.close()"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("del manager", "sys.exit()", "manager.close()")),
+    ],
+)
 def test_the_end_of_the_program_stops_the_sampler(name: str, ending: str) -> None:
     done = run_python(
         f"{MANAGE}\nmanager = ResourceManager(config)\nprint(manager.status().pid, flush=True)\n{ending}", name
@@ -226,6 +239,7 @@ def test_a_disabled_manager_starts_nothing_and_never_asks_for_anything(name: str
         assert files_of(name) == []
 
 
+@pytest.mark.slow
 def test_the_environment_can_force_the_clock(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHM_MONITOR_FORCE_CLOCK", "1")
     with ResourceManager(fast(name, stale_after=0.5, on_stale="always")) as manager:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,8 @@ from shm_monitor.layout import KERNEL_MARKS_DEATH, LIVE, NO_BEAT, STARTING, STOP
 from shm_monitor.reader import attach
 from shm_monitor.schema import Level
 from shm_monitor.view import View
-from tests.children import ROOT, output_of, run_python
-from tests.conftest import Bench, small_schema
+from tests.children import PYTHON, output_of, run_python
+from tests.conftest import Bench, child_environment, small_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +107,7 @@ assert len(seen) > 1
 print(*seen - {1, 2**60 + 1})
 """
     bench.publisher.beat(1)
-    child = subprocess.Popen([sys.executable, "-c", code, name], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([*PYTHON, "-c", code, name], env=child_environment(), stdout=subprocess.PIPE, text=True)
     while child.poll() is None:
         for _ in range(10_000):
             bench.publisher.beat(1)

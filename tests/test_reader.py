@@ -24,8 +24,10 @@ from shm_monitor import names
 from shm_monitor.errors import ConfigError, MonitorError, NotFoundError, StaleError, UnknownLimitError
 from shm_monitor.reader import Reader, attach
 from shm_monitor.schema import Level
-from tests.children import ROOT, answers_of, output_of
+from tests.children import PYTHON, output_of
+from tests.conftest import child_environment
 from tests.light_sampler import LightSamplers, end, wait_until
+from tests.reader_process import answers_of
 
 if TYPE_CHECKING:
     from shm_monitor.attachment import OnStale
@@ -268,7 +270,7 @@ def test_a_reader_goes_to_workers_of_every_start_method(light: LightSamplers, na
     code = """
 import multiprocessing, sys
 from shm_monitor.reader import attach
-from tests.children import answers_of
+from tests.reader_process import answers_of
 if __name__ == "__main__":
     reader = attach(sys.argv[1], watch=["cpu"])
     with multiprocessing.get_context(sys.argv[2]).Pool(2) as pool:
@@ -281,9 +283,8 @@ if __name__ == "__main__":
     path.write_text(code)
     try:
         done = subprocess.run(
-            [sys.executable, str(path), name, method],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            [*PYTHON, str(path), name, method],
+            env=child_environment(),
             capture_output=True,
             text=True,
             timeout=60,
@@ -356,8 +357,8 @@ for _ in range(1000):
 os.path.exists("/after")
 """
     trace = tmp_path / "trace"
-    command = [str(STRACE), "-f", "-o", str(trace), sys.executable, "-c", code, name]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    command = [str(STRACE), "-f", "-o", str(trace), *PYTHON, "-c", code, name]
+    subprocess.run(command, env=child_environment(), check=True, timeout=60)
     lines = trace.read_text().splitlines()
     before = next(at for at, line in enumerate(lines) if '"/before"' in line)
     after = next(at for at, line in enumerate(lines) if '"/after"' in line)
@@ -386,7 +387,7 @@ print(should_prune_at(address), flush=True)
 print(spin(address) > 0, reader.should_prune())
 """
     child = subprocess.Popen(
-        [sys.executable, "-c", code, name], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*PYTHON, "-c", code, name], env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert child.stdout is not None

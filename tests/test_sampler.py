@@ -6,7 +6,6 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,8 @@ from shm_monitor.handshake import decode_report, error_of
 from shm_monitor.names import LOCK_SUFFIX, side_path
 from shm_monitor.reader import attach
 from shm_monitor.view import View
-from tests.children import ROOT
+from tests.children import PYTHON
+from tests.conftest import child_environment
 from tests.light_sampler import end, wait_until
 from tests.real_sampler import RealSampler, fast
 
@@ -152,8 +152,8 @@ def test_the_end_of_its_standard_input_ends_it(start: Callable[..., RealSampler]
 
 def test_without_an_order_it_ends_at_once() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "shm_monitor.sampler"],
-        cwd=ROOT,
+        [*PYTHON, "-m", "shm_monitor.sampler"],
+        env=child_environment(),
         input=b"\x10\0\0\0half",
         capture_output=True,
         check=False,
@@ -220,6 +220,7 @@ def test_a_collector_that_does_not_close_keeps_nobody_from_hearing_of_the_stop(
         assert reader.status().state == "stopped"
 
 
+@pytest.mark.slow
 def test_a_sampler_without_a_writable_cache_still_samples(name: str, tmp_path: object) -> None:
     """The numba cache is cold: samples go on interpreted while the kernels compile."""
     os.environ["NUMBA_CACHE_DIR"] = str(tmp_path)

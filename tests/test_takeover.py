@@ -273,7 +273,7 @@ try:
         bench.close()
 except UntrustedError as error:
     print(error.path)
-    print([entry for entry in os.listdir("/dev/shm") if entry.endswith("~new")])
+    print([entry for entry in os.listdir("/dev/shm") if entry.endswith("~new") and f".{{os.getuid()}}." in entry])
 """
     try:
         said, left = output_of(code, name).splitlines()

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 
 import shm_monitor as sm
 from shm_monitor_api import bodies, openapi, problems
-from shm_monitor_api.events import EventsResponse, EventStream, sequence_of
-from shm_monitor_api.exposition import exposition
+from shm_monitor_api.events import EventStream
 from shm_monitor_api.guard import OPEN_PATH, Guard
-from shm_monitor_api.negotiation import EVENT_FORMATS, chosen
+from shm_monitor_api.negotiation import EVENT_FORMATS
 from shm_monitor_api.pages import add_pages
 from shm_monitor_api.readings import Readings
 from shm_monitor_api.routes import DataRoutes
 from shm_monitor_api.settings import ApiConfig
 from shm_monitor_api.stopping import while_serving
+from shm_monitor_api.streams import StreamRoutes
 
 if TYPE_CHECKING:
     import msgspec
     from fastapi.telemetry import TelemetryConfig
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+
+
+Endpoint = Callable[..., Awaitable[Response]]
 
 
 class MonitorApp(FastAPI):
@@ -64,8 +67,10 @@ def create_app(config: ApiConfig | None = None) -> FastAPI:
     )
     app.needs_token = config.token is not None
     app.state.stream = stream
-    _add_data(app, DataRoutes(readings, config))
-    _add_streams(app, readings, stream)
+    data = DataRoutes(readings, config)
+    _add_data(app, data)
+    _add_streams(app, StreamRoutes(readings, stream))
+    _add_health(app, data)
     add_pages(app)
     problems.add_handlers(app)
     app.add_middleware(Guard, config=config)
@@ -73,8 +78,8 @@ def create_app(config: ApiConfig | None = None) -> FastAPI:
 
 
 def _add_data(app: FastAPI, routes: DataRoutes) -> None:
-    """Add what answers with a Struct. Routes are tried in order: those that are asked most come first."""
-    data: tuple[tuple[str, Callable[..., Any], type[msgspec.Struct], tuple[int, ...]], ...] = (
+    """Add what answers with a Struct in each format. Routes are tried in order: those asked most come first."""
+    every: tuple[tuple[str, Endpoint, type[msgspec.Struct], tuple[int, ...]], ...] = (
         ("/resources/all", routes.get_all, bodies.Resources, ()),
         ("/resources/prune", routes.get_prune, sm.Explanation, ()),
         ("/snapshot", routes.get_snapshot, sm.Snapshot, ()),
@@ -85,57 +90,33 @@ def _add_data(app: FastAPI, routes: DataRoutes) -> None:
         ("/history", routes.get_history, sm.History, (404, 422)),
         ("/schema", routes.get_schema, bodies.SchemaTable, ()),
     )
-    for path, endpoint, struct, errors in data:
-        app.add_api_route(
-            path,
-            endpoint,
-            response_class=Response,
-            responses=openapi.data_responses(struct, *errors),
-            openapi_extra={"parameters": [openapi.IF_NONE_MATCH]},
-        )
-    for path, endpoint, struct, errors, extra in (
-        (OPEN_PATH, routes.get_healthz, bodies.Alive, (), {"security": []}),
-        ("/readyz", routes.get_readyz, bodies.Ready, (503,), None),
-    ):
-        content = {"application/json": {"schema": openapi.reference(struct)}}
-        found = {"description": openapi.first_line(struct), "content": content}
-        app.add_api_route(
-            path,
-            endpoint,
-            response_class=Response,
-            responses={200: found, **openapi.error_responses(*errors)},
-            openapi_extra=extra,
-        )
+    for path, endpoint, struct, errors in every:
+        responses = openapi.data_responses(struct, *errors)
+        _add(app, path, endpoint, responses, tag="data", parameters=[openapi.IF_NONE_MATCH])
 
 
-def _add_streams(app: FastAPI, readings: Readings, stream: EventStream) -> None:
-    async def get_metrics(request: Request) -> Response:
-        """Return the newest sample as Prometheus text, or as OpenMetrics where ``Accept`` names it."""
-        body, media = exposition(readings.newest(), request.headers.get("accept", ""))
-        return Response(body, headers={"content-type": media, "cache-control": "no-store", "vary": "Accept"})
+def _add_streams(app: FastAPI, routes: StreamRoutes) -> None:
+    metrics = openapi.text_responses("The series", ("text/plain", "application/openmetrics-text"), 503)
+    _add(app, "/metrics", routes.get_metrics, metrics, tag="streams")
+    events = openapi.text_responses("The events, without an end", EVENT_FORMATS, 406, 503)
+    _add(app, "/events", routes.get_events, events, tag="streams", parameters=[openapi.LAST_EVENT_ID])
 
-    async def get_events(request: Request) -> Response:
-        """Stream server-sent events: ``snapshot``, ``prune`` on change, ``stale``; ``id:`` is the sequence."""
-        path = request.url.path
-        if chosen(request.headers.get("accept", ""), EVENT_FORMATS) is None:
-            return problems.problem(406, "this is a stream of text/event-stream", instance=path)
-        if not stream.take_seat():
-            detail = f"{stream.clients} clients listen already, which is all that may"
-            again = {"retry-after": problems.RETRY_SECONDS}
-            return problems.problem(503, detail, instance=path, kind=problems.TOO_MANY_CLIENTS, headers=again)
-        return EventsResponse(stream, sequence_of(request.headers.get("last-event-id")))
 
-    text = {"schema": {"type": "string"}}
-    for path, endpoint, media, errors, parameters in (
-        ("/metrics", get_metrics, ("text/plain", "application/openmetrics-text"), (503,), ()),
-        ("/events", get_events, EVENT_FORMATS, (406, 503), (openapi.LAST_EVENT_ID,)),
-    ):
-        content = dict.fromkeys(media, text)
-        found = {"description": (endpoint.__doc__ or "").partition(":")[0], "content": content}
-        app.add_api_route(
-            path,
-            endpoint,
-            response_class=Response,
-            responses={200: found, **openapi.error_responses(*errors)},
-            openapi_extra={"parameters": list(parameters)} if parameters else None,
-        )
+def _add_health(app: FastAPI, routes: DataRoutes) -> None:
+    _add(app, OPEN_PATH, routes.get_healthz, openapi.json_responses(bodies.Alive), tag="health", security=[])
+    _add(app, "/readyz", routes.get_readyz, openapi.json_responses(bodies.Ready, 503), tag="health")
+
+
+def _add(
+    app: FastAPI, path: str, endpoint: Endpoint, responses: openapi.Responses, *, tag: str, **operation: list[Any]
+) -> None:
+    """Add one route; *operation* is what else the document says of it."""
+    app.add_api_route(
+        path,
+        endpoint,
+        tags=[tag],
+        summary=openapi.summary(endpoint),
+        response_class=Response,
+        responses=responses,
+        openapi_extra=operation,
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 import shm_monitor as sm
 from shm_monitor_api import bodies, problems
-from shm_monitor_api.negotiation import DATA_FORMATS
+from shm_monitor_api.negotiation import DATA_FORMATS, JSON
 from shm_monitor_api.problems import Problem
 
 TITLE = "shm-monitor"
@@ -75,6 +77,18 @@ def data_responses(struct: type[msgspec.Struct], *errors: int) -> Responses:
     }
 
 
+def json_responses(struct: type[msgspec.Struct], *errors: int) -> Responses:
+    """Return what a route may answer that has *struct* as JSON alone."""
+    content = {JSON: {"schema": reference(struct)}}
+    return {200: {"description": first_line(struct), "content": content}, **error_responses(*errors)}
+
+
+def text_responses(description: str, media_types: tuple[str, ...], *errors: int) -> Responses:
+    """Return what a route may answer that has text."""
+    content = {media: {"schema": {"type": "string"}} for media in media_types}
+    return {200: {"description": description, "content": content}, **error_responses(*errors)}
+
+
 def error_responses(*errors: int) -> Responses:
     """Return the problems that a route may answer: the common ones and *errors*."""
     content = {problems.MEDIA_TYPE: {"schema": reference(Problem)}}
@@ -92,6 +106,11 @@ def reference(struct: type[msgspec.Struct]) -> Document:
 def first_line(struct: type[msgspec.Struct]) -> str:
     """Return the first sentence of the docstring of *struct*."""
     return (struct.__doc__ or struct.__name__).partition("\n")[0]
+
+
+def summary(endpoint: Callable[..., object]) -> str:
+    """Return what *endpoint* does, as a heading: the first clause of its docstring."""
+    return re.split(r"[:;.]", endpoint.__doc__ or "")[0]
 
 
 def completed(document: Document, *, needs_token: bool) -> Document:

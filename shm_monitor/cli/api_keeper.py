@@ -82,8 +82,8 @@ class ApiKeeper:
             failures = 1 if time.monotonic() - began > HEALTHY_SECONDS else failures + 1
             pause = self._backoff_seconds[min(failures, len(self._backoff_seconds)) - 1]
             _log.warning("the API ended with status %d; starting it again in %g s", status, pause)
-            self._stop.wait(pause)
-            self.restarts += 1
+            if not self._stop.wait(pause):
+                self.restarts += 1
 
     def _one_life(self) -> int:
         """Run one API process and return its exit status."""

@@ -24,9 +24,11 @@ from shm_monitor.schema import Metric
 
 INTERVAL_SECONDS = 2.0
 ROWS = 16
-# Reading smaps_rollup walks the page tables under mmap_lock: 7 us per MiB measured with 4 KiB pages. What all workers
-# together hold beyond this is not looked at, so a scan costs 2 ms for it at most and never holds up a big process.
-PSS_BUDGET_BYTES = 256 << 20
+# Reading smaps_rollup walks the page tables under mmap_lock: 7 us per MiB measured with 4 KiB pages, three times that
+# with cold caches. What all workers together hold beyond this is not looked at, so a scan costs 3 ms for it at most and
+# never holds up a big process. It is less than an owner and its sampler hold (20 and 150 MB): with the sampler's pages
+# the scans took 0.3 % of a core, without 0.04 to 0.1 %.
+PSS_BUDGET_BYTES = 160 << 20
 _RECHECK_SCANS = 15  # a pid that is used again by another process is noticed after half a minute
 
 _STAT = "/proc/PID/stat"

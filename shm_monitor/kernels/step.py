@@ -201,7 +201,8 @@ def decide(
         capacity = bounds[limit_index, 1] if columns[limit_index, 1] < 0 else row[columns[limit_index, 1]]
         limit = bounds[limit_index, 0]
         share = bounds[limit_index, 2]
-        if not math.isnan(share) and not math.isnan(capacity) and not limit <= capacity:  # a NaN limit too
+        off = math.isnan(share)
+        if not off and not math.isnan(capacity) and not limit <= capacity:  # a NaN limit too
             if limit > capacity:
                 told |= LIMIT_ABOVE_CAPACITY
             limit = _DEFAULT_LIMIT * capacity
@@ -209,11 +210,13 @@ def decide(
         end = limit if math.isnan(capacity) else capacity
 
         # Unknown: a hole longer than a period forgets everything, one of more than half of it is remembered.
-        known = not math.isnan(value) and not math.isnan(target)
+        # A limit that is switched off is observed all the same: switched on by a takeover, it waits for nothing.
+        known = not math.isnan(value) and (off or not math.isnan(target))
         held = 0.0 <= now - s[KNOWN_UNTIL] <= late
         reasons = np.int64(s[REASONS]) & ~_UNKNOWN_BIT
-        if not held:
+        if off or not held:
             reasons = np.int64(0)
+        if not held:
             s[KNOWN_SINCE] = s[KNOWN_BEFORE] = s[RECLAIM_COUNT] = s[OOM_COUNT] = s[OOM_SEEN] = np.nan
         if known:
             if not held:
@@ -259,10 +262,10 @@ def decide(
             seen |= _LEVEL_BIT
         if observed and coming:
             seen |= _FORECAST_BIT
-        if known and value >= brim:
+        if known and not off and value >= brim:
             seen |= _CAPACITY_BIT
         # Page cache makes reclaim events in calm times too.
-        if (killed and (known or held)) or (observed and reclaimed and value >= target):
+        if (killed and not off and (known or held)) or (observed and reclaimed and value >= target):
             seen |= _EVENT_BIT
         if known:
             if maximum < target:
@@ -297,7 +300,7 @@ def decide(
             if level >= 2:
                 s[PRESSED_SINCE] = now
                 s[EPISODES] += 1.0
-        if not (known or held or math.isnan(share)):
+        if not (known or held or off):
             reasons |= _UNKNOWN_BIT
         s[LEVEL], s[REASONS] = level, reasons
         s[LIMIT], s[TARGET], s[CAPACITY], s[SECONDS] = limit, target, capacity, seconds

@@ -2,6 +2,7 @@
 // One page over /history (once) and /events. Text goes in by textContent alone, so that no name can become markup.
 
 const WINDOW_SECONDS = 300;
+const WINDOW_SECONDS_MIN = 60;
 const RETRY_MS = 5000;
 const POINTS_MAX = 1200;
 const SVG = "http://www.w3.org/2000/svg";
@@ -122,6 +123,7 @@ function add(metric, time, value) {
 // An SVG path; unknown samples leave a gap.
 function line(points, top, end) {
   const highest = top ?? Math.max(1, ...points.map(([, value]) => value ?? 0));
+  const seconds = Math.max(end - points[0][0], WINDOW_SECONDS_MIN);
   let pen = "M";
   let path = "";
   for (const [time, value] of points) {
@@ -129,7 +131,7 @@ function line(points, top, end) {
       pen = "M";
       continue;
     }
-    const x = 100 * (1 - (end - time) / WINDOW_SECONDS);
+    const x = 100 * (1 - (end - time) / seconds);
     path += `${pen}${x.toFixed(2)} ${(29 - 28 * Math.min(value / highest, 1)).toFixed(2)}`;
     pen = "L";
   }

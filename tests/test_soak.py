@@ -1,0 +1,111 @@
+"""Twenty minutes of kills, hangs, restarts and readers: memory and descriptors stay flat. ``make soak``."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shm_monitor import names
+from shm_monitor.handshake import Order
+from shm_monitor.reader import attach
+from shm_monitor.supervisor import Supervisor
+from tests.light_sampler import wait_until
+from tests.reader_process import ReaderProcess
+from tests.real_sampler import fast
+
+if TYPE_CHECKING:
+    from shm_monitor.reader import Reader
+
+SOAK_SECONDS = float(os.environ.get("TEST_SOAK_SECONDS", "1200"))
+LIFE_SECONDS = (3.0, 15.0)  # of a sampler, before something happens to it
+LONG_LIFE_SECONDS = 60.0  # of every eighth
+YOUTH_SECONDS = 2.0  # after which a sampler should have all that it needs
+GROWTH_BYTES = 4 << 20  # what an allocator may keep; a leak of 100 bytes per sample would be 10 MB here
+WARM_LIVES = 3
+
+
+class Usage:
+    """What a process holds, by its pid."""
+
+    def __init__(self, pid: int) -> None:
+        """Look at *pid* now."""
+        self.rss_bytes = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+        self.descriptors_count = len(os.listdir(f"/proc/{pid}/fd"))
+        self.threads_count = len(os.listdir(f"/proc/{pid}/task"))
+        self.mappings_count = Path(f"/proc/{pid}/maps").read_text().count(names.PREFIX)
+
+
+def grown(before: Usage, after: Usage) -> list[str]:
+    """Return what *after* has more of than *before*."""
+    found = []
+    if after.rss_bytes > before.rss_bytes + GROWTH_BYTES:
+        found.append(f"{(after.rss_bytes - before.rss_bytes) / 2**20:.1f} MiB")
+    for field in ("descriptors_count", "threads_count", "mappings_count"):
+        more = getattr(after, field) - getattr(before, field)
+        if more > 0:
+            found.append(f"{more} {field}")
+    return found
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SOAK_SECONDS + 600)
+def test_restarts_and_kills_all_along_leave_everything_flat(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One supervisor and a reader here, two readers elsewhere."""
+    monkeypatch.setattr("shm_monitor.supervisor.BACKOFF_SECONDS", (0.2,))
+    moments = random.Random(1)
+    deadline = time.monotonic() + SOAK_SECONDS
+    supervisor = Supervisor(Order(config=fast(name, check_interval=0.02, stale_after=1.0), owner_pid=os.getpid()))
+    supervisor.start()
+    others = [ReaderProcess("watch", name) for _ in range(2)]
+    reader = attach(name, on_stale="always")
+    baseline: list[Usage] = []
+    lives_count = 0
+    try:
+        while time.monotonic() < deadline:
+            pid = supervisor.pid or reader.status().pid or 0
+            ask_for(YOUTH_SECONDS, reader)
+            young = Usage(pid)
+            lives_count += 1
+            ask_for(moments.uniform(*LIFE_SECONDS) if lives_count % 8 else LONG_LIFE_SECONDS, reader)
+            assert grown(young, Usage(pid)) == []
+            if lives_count == WARM_LIVES:
+                baseline = usages(others)
+            os.kill(pid, moments.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV]))
+            wait_until(reader.should_prune, 10.0)
+            wait_until(lambda: reader.status().state == "live", 30.0)
+        gc.collect()
+        assert [grown(before, after) for before, after in zip(baseline, usages(others), strict=True)] == [[], [], []]
+        for other in others:
+            counts = other.finish()
+            assert counts["errors"] == 0
+            assert counts["deaths"] >= lives_count
+        print(f"\n{lives_count} deaths in {SOAK_SECONDS:.0f} s")
+    finally:
+        for other in others:
+            other.close()
+        reader.close()
+        supervisor.stop()
+
+
+def usages(others: list[ReaderProcess]) -> list[Usage]:
+    """Return what this process and the readers hold."""
+    return [Usage(os.getpid()), *(Usage(other.pid) for other in others)]
+
+
+def ask_for(seconds: float, reader: Reader) -> None:
+    """Do what a worker does, for *seconds*."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for _ in range(1000):
+            reader.should_prune()
+        reader.snapshot()
+        reader.history(seconds=1.0)
+        reader.status()
+        time.sleep(0.01)
