@@ -27,7 +27,8 @@ from bench.api_load import (
     request,
     throughput,
 )
-from bench.measure import Budget, Rows
+from bench.measure import Rows, run
+from bench.results import Budget, Row
 from bench.stage import SamplerProcess, memory_bytes
 from shm_monitor.config import ResourceConfig
 
@@ -47,15 +48,21 @@ def api(name: str) -> Iterator[Server]:
         yield server
 
 
-def alternating(*rates: Callable[[], float]) -> list[list[float]]:
-    """Return what *rates* saw in rounds that take turns, without the first, which warms up."""
-    seen: list[list[float]] = [[] for _ in rates]
-    for turn in range(ROUNDS + 1):
-        for rate, found in zip(rates, seen, strict=True):
-            value = rate()
-            if turn:
-                found.append(value)
-    return seen
+def alternating(benchmark: BenchmarkFixture | None, *measures: Callable[[], float]) -> list[list[float]]:
+    """Return what *measures* saw in rounds that take turns, after one that warms up; *benchmark* times the rounds."""
+    seen: list[list[float]] = [[] for _ in measures]
+
+    def turn() -> None:
+        for measure, found in zip(measures, seen, strict=True):
+            found.append(measure())
+
+    turn()
+    if benchmark is None:
+        for _ in range(ROUNDS):
+            turn()
+    else:
+        run(benchmark, turn, rounds=ROUNDS)
+    return [found[1:] for found in seen]
 
 
 def rate_of(server: Server, data: bytes) -> Callable[[], float]:
@@ -93,51 +100,44 @@ def tag_of(server: Server, path: str) -> str:
 @pytest.mark.benchmark(group="api")
 def bench_resources_all(benchmark: BenchmarkFixture, rows: Rows, api: Server) -> None:
     """What does `/resources/all` cost beside a FastAPI route that returns constant bytes?"""
+    ours, theirs = request("/resources/all"), request("/constant")
     with constant_server() as constant:
-        ours, theirs = request("/resources/all"), request("/constant")
-        rates = benchmark.pedantic(lambda: alternating(rate_of(api, ours), rate_of(constant, theirs)))
-        costs = alternating(cpu_of(api, ours), cpu_of(constant, theirs))
-    against = "constant bytes"
-    ratio, rate = median_ratio(*rates), statistics.median(rates[0])
-    budget = Budget(0.9, 6, of_ratio=True, at_least=True)
-    rows.add(
-        "answers of `/resources/all`, 4 connections", rate, "per_second", ratio=ratio, against=against, budget=budget
+        rates = alternating(benchmark, rate_of(api, ours), rate_of(constant, theirs))
+        costs = alternating(None, cpu_of(api, ours), cpu_of(constant, theirs))
+    compared = Row(
+        "answers per second of `/resources/all`, 4 connections",
+        statistics.median(rates[0]),
+        "count",
+        ratio=median_ratio(*rates),
+        against="constant bytes",
+        budget=Budget(0.9, 6, of_ratio=True, at_least=True),
     )
-    cost = statistics.median(costs[0])
-    rows.add("server CPU per answer", cost, "seconds", ratio=median_ratio(*costs), against=against)
+    rows.add(compared)
+    cost, ratio = statistics.median(costs[0]), median_ratio(*costs)
+    rows.add(Row("server CPU per answer", cost, "seconds", ratio=ratio, against="constant bytes"))
 
 
 @pytest.mark.benchmark(group="api")
 @pytest.mark.parametrize("path", ["/resources/all", "/snapshot"])
-def bench_not_modified(benchmark: BenchmarkFixture, rows: Rows, api: Server, path: str) -> None:
+def bench_not_modified(benchmark: BenchmarkFixture, rows: Rows, name: str, path: str) -> None:
     """Is a 304 cheaper than the 200 it stands for?"""
-    plain = request(path)
-    connection = Connection(api.port)
-    kept = [tag_of(api, path)]
-
-    def not_modified() -> float:
-        """Measure until the sample changes, then begin again with its tag."""
-        while True:
-            kept[0] = tag_of(api, path)
-            value = cpu_of(api, request(path, If_None_Match=kept[0]))()
-            if b" 304 " in connection.ask(request(path, If_None_Match=kept[0]))[:16]:
-                return value
-
-    with contextlib.closing(connection.socket):
-        costs = benchmark.pedantic(lambda: alternating(not_modified, cpu_of(api, plain)))
+    # A minute between samples, so that the tag holds as long as the measurement.
+    with SamplerProcess(ResourceConfig(name=name, check_interval=60.0)), api_server(name) as api:
+        known = request(path, If_None_Match=tag_of(api, path))
+        costs = alternating(benchmark, cpu_of(api, known), cpu_of(api, request(path)))
     budget = Budget(1.0, 6, of_ratio=True)
     ratio, cost = median_ratio(*costs), statistics.median(costs[0])
-    rows.add(f"server CPU per 304 of `{path}`", cost, "seconds", ratio=ratio, against="its 200", budget=budget)
+    rows.add(Row(f"server CPU per 304 of `{path}`", cost, "seconds", ratio=ratio, against="its 200", budget=budget))
 
 
 @pytest.mark.benchmark(group="api")
 def bench_latency(benchmark: BenchmarkFixture, rows: Rows, api: Server) -> None:
     """How long does an answer take at 1,000 requests a second?"""
-    data = request("/resources/all")
-    seen = benchmark.pedantic(lambda: latencies(api.port, data, per_second=RATE, seconds=RATE_SECONDS))
+    data, seen = request("/resources/all"), list[float]()
+    run(benchmark, lambda: seen.extend(latencies(api.port, data, per_second=RATE, seconds=RATE_SECONDS)))
     cuts = statistics.quantiles(seen, n=100)
-    rows.add("latency at 1,000/s, median", cuts[49], "seconds")
-    rows.add("latency at 1,000/s, p99", cuts[98], "seconds")
+    rows.add(Row("median", cuts[49], "seconds"))
+    rows.add(Row("p99", cuts[98], "seconds"))
 
 
 @pytest.mark.benchmark(group="api")
@@ -154,13 +154,14 @@ def bench_listeners(benchmark: BenchmarkFixture, rows: Rows, api: Server) -> Non
             selector.register(connection, selectors.EVENT_READ)
         listen(selector, 2.0)
         before, began = api.cpu_seconds(), time.perf_counter()
-        count = benchmark.pedantic(lambda: listen(selector, LISTEN_SECONDS))
+        counts = list[int]()
+        run(benchmark, lambda: counts.append(listen(selector, LISTEN_SECONDS)))
         cpu = (api.cpu_seconds() - before) / (time.perf_counter() - began)
         resident = memory_bytes(api.pid, "VmRSS")
-    rows.add(f"CPU of the API with {LISTENERS} listeners", cpu * 100, "percent")
-    rows.add(f"RSS of the API with {LISTENERS} listeners", resident, "bytes")
-    rows.add("RSS per listener", (resident - idle) / LISTENERS, "bytes")
-    rows.add("samples that each listener got per second", count / LISTENERS / LISTEN_SECONDS, "per_second")
+    rows.add(Row(f"CPU of the API with {LISTENERS} listeners", cpu * 100, "percent"))
+    rows.add(Row(f"RSS of the API with {LISTENERS} listeners", resident, "bytes"))
+    rows.add(Row("RSS per listener", (resident - idle) / LISTENERS, "bytes"))
+    rows.add(Row("samples per second that each listener got", counts[0] / LISTENERS / LISTEN_SECONDS, "count"))
 
 
 def listen(selector: selectors.BaseSelector, seconds: float) -> int:
@@ -179,12 +180,25 @@ def bench_beside_glances(benchmark: BenchmarkFixture, rows: Rows, api: Server) -
     if importlib.util.find_spec("glances") is None:
         pytest.skip('glances is not installed (pip install "glances[web]")')
     port = free_port()
-    command = [sys.executable, "-m", "glances", "-w", "--disable-webui", "-B", "127.0.0.1", "-p", str(port)]
-    with Server([*command, "--disable-check-update"], port) as glances:
+    options = [
+        "-w",
+        "--disable-webui",
+        "-B",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "--disable-check-update",
+        "--disable-autodiscover",
+    ]
+    with Server([sys.executable, "-m", "glances", *options], port) as glances:
         ours, theirs = rate_of(api, request("/resources/cpu")), rate_of(glances, request("/api/4/cpu"))
-        rates = benchmark.pedantic(lambda: alternating(ours, theirs))
-    ratio, rate = median_ratio(*rates), statistics.median(rates[0])
-    budget = Budget(5.0, 6, of_ratio=True, at_least=True)
-    rows.add(
-        "answers of `/resources/cpu`", rate, "per_second", ratio=ratio, against="Glances `/api/4/cpu`", budget=budget
+        rates = alternating(benchmark, ours, theirs)
+    compared = Row(
+        "answers per second of `/resources/cpu`, 4 connections",
+        statistics.median(rates[0]),
+        "count",
+        ratio=median_ratio(*rates),
+        against="Glances `/api/4/cpu`",
+        budget=Budget(5.0, 6, of_ratio=True, at_least=True),
     )
+    rows.add(compared)

@@ -27,7 +27,7 @@ class Row(msgspec.Struct, frozen=True):
     Args:
         case: what was measured.
         value: the median, where there was more than one round.
-        unit: seconds, bytes, percent or count.
+        unit: seconds, bytes, percent, count or per_second.
         ratio: to *against*, of the same run.
         against: what *ratio* compares with.
         budget: what is allowed.

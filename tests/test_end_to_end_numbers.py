@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -120,8 +121,9 @@ def moved_bytes(reader: Reader, field: str, first: Snapshot, last: Snapshot) -> 
     column = f"network.{field}"
     history = reader.history([column], since=first.sequence - 1)
     count = last.sequence - first.sequence
-    times, rates = history.times[: count + 1], history.columns[column][1 : count + 1]
-    return sum(known(rate) * (end - start) for rate, start, end in zip(rates, times, times[1:], strict=True))
+    spans = itertools.pairwise(history.times[: count + 1])
+    rates = history.columns[column][1 : count + 1]
+    return sum(known(rate) * (end - start) for rate, (start, end) in zip(rates, spans, strict=True))
 
 
 @contextlib.contextmanager

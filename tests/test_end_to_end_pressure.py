@@ -125,7 +125,7 @@ def test_a_leak_is_told_before_the_kernel_kills_20_times_of_20() -> None:
 def test_a_worker_that_frees_memory_when_told_is_released_after_the_default_period() -> None:
     with concurrent.futures.ThreadPoolExecutor(LEAKS_AT_ONCE) as pool:
         runs = [
-            pool.submit(release, first_mb=0, mb_per_second=LEAK_MB_PER_SECOND, period=10.0, interval=1.0)
+            pool.submit(release, first_mb=250, mb_per_second=LEAK_MB_PER_SECOND, period=10.0, interval=1.0)
             for _ in range(LEAKS_AT_ONCE)
         ]
         counts = [run.result() for run in runs]
@@ -137,7 +137,7 @@ def test_a_worker_that_frees_memory_when_told_is_released_after_the_default_peri
 @pytest.mark.slow
 def test_a_sampler_inside_the_cgroup_that_it_watches_tells_in_time_too(name: str) -> None:
     """As in a container: worker, sampler and all it loads share the 512 MB, and the scope is found by itself."""
-    with memory_group(LIMIT_MB) as group, worker_in(group, name, 0, LEAK_MB_PER_SECOND, "own") as life:
+    with memory_group(LIMIT_MB) as group, worker_in(group, name, 150, LEAK_MB_PER_SECOND, "own") as life:
         assert life.next("ready").word == "ready"
         life.go()
         status = life.end()

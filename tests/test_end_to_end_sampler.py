@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -28,7 +29,6 @@ from tests.load_collectors import FILE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from shm_monitor.reader import Reader
     from shm_monitor.snapshot import LimitState, Snapshot
@@ -222,14 +222,12 @@ def test_a_read_only_install_without_a_home_is_enough(name: str) -> None:
     reading = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
     environment = child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1")
     environment.pop("NUMBA_CACHE_DIR", None)
-    done = subprocess.run(
-        ["setpriv", *nobody, *reading, sys.executable, "-P", "-c", READ_ONLY, name],
-        env=environment,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["setpriv", *nobody, *reading, sys.executable, "-P", "-c", READ_ONLY, name]
+    try:
+        done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
+    finally:
+        for file in Path("/dev/shm").glob(f"*.65534.{name}*"):
+            file.unlink()
 
     assert (done.returncode, done.stdout) == (0, "65534 [] live False ok\n"), done.stderr
     assert "Traceback" not in done.stderr

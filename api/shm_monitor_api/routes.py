@@ -156,7 +156,7 @@ class DataRoutes:
             return problems.problem(403, detail, instance=request.url.path)
         return answered(request, reading, lambda: columns)
 
-    async def get_healthz(self) -> Response:
+    async def get_healthz(self, request: Request) -> Response:  # noqa: ARG002 - as all endpoints
         """Say that this process answers."""
         return _small(bodies.Alive())
 
