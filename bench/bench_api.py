@@ -122,7 +122,8 @@ def bench_resources_all(benchmark: BenchmarkFixture, rows: Rows, api: Server) ->
 def bench_not_modified(benchmark: BenchmarkFixture, rows: Rows, name: str, path: str) -> None:
     """Is a 304 cheaper than the 200 it stands for?"""
     # A minute between samples, so that the tag holds as long as the measurement.
-    with SamplerProcess(ResourceConfig(name=name, check_interval=60.0)), api_server(name) as api:
+    config = ResourceConfig(name=name, check_interval=60.0, observation_period=60.0)
+    with SamplerProcess(config), api_server(name) as api:
         known = request(path, If_None_Match=tag_of(api, path))
         costs = alternating(benchmark, cpu_of(api, known), cpu_of(api, request(path)))
     budget = Budget(1.0, 6, of_ratio=True)

@@ -7,6 +7,7 @@ main module again. Its order comes in over standard input, whose end means that 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import logging
 import os
@@ -90,8 +91,9 @@ def run(sampler: Sampler, stop: Stop, interval_ns: int, *, on_first: Callable[[]
 def main() -> int:
     """Run the sampler that the order on standard input asks for; return the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
-    reports_fd = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a collector prints would fill the pipe, which nobody reads
+    reports_fd = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    with contextlib.suppress(OSError):  # a daemon may have no standard error
+        os.dup2(2, 1)  # what a collector prints would fill the pipe, which nobody reads
     logging.basicConfig(level=logging.INFO, format="shm-monitor sampler[%(process)d]: %(message)s")
     marks_death = kernel_marks_death()  # forks, so before anything has a thread
     try:
@@ -126,6 +128,8 @@ def _run_locked(order: Order, stop: Stop, reports_fd: int, *, marks_death: bool)
     from shm_monitor.sampling import Sampler, sources_for  # a second, which who finds the lock taken need not wait
 
     try:
+        if stop.wait(0.0):
+            return 0
         sampler = Sampler(order, sources_for(order), kernel_marks_death=marks_death)
         report = Report(pid=os.getpid(), taken_over=sampler.taken_over, kernel_marks_death=marks_death)
         try:

@@ -50,6 +50,7 @@ class Supervisor:
         self._on_event = on_event
         self._stop = threading.Event()
         self._started = threading.Event()
+        self._reloading = False
         self._failure: MonitorError | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="shm-monitor-supervisor", daemon=True)
@@ -92,6 +93,17 @@ class Supervisor:
             process.kill()
             self._thread.join()
 
+    def reload(self, order: Order) -> None:
+        """Replace the sampler by one with another *order* of the same name, which takes over in place.
+
+        The history and the readers stay: the old one is killed, not stopped, so that its segment remains.
+        """
+        self._order = order
+        self._reloading = True
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def forget(self) -> None:
         """Let go without stopping anything: this is a forked child, and the sampler is its parent's.
 
@@ -116,6 +128,9 @@ class Supervisor:
                 self._tell(f"sampler did not start: {error}")
             if self._stop.is_set():
                 return
+            if self._reloading:
+                self._reloading, failures, pause = False, 0, 0.0
+                continue
             failures = 1 if time.monotonic() - began > HEALTHY_SECONDS else failures + 1
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
             self._tell(f"starting a new sampler in {pause:.0f} s")

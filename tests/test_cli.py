@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+import shm_monitor as sm
 from shm_monitor import names
 from shm_monitor.cli import main
 from shm_monitor.schema import Level
@@ -270,3 +271,48 @@ def test_the_version_is_the_package_s() -> None:
     import shm_monitor
 
     assert finished("--version")[1] == f"shm-monitor {shm_monitor.__version__}\n"
+
+
+def test_a_hangup_reloads_the_configuration_and_keeps_the_history(name: str, tmp_path: Path) -> None:
+    """A reader that was attached before sees the new limit, in the same segment, without attaching again."""
+    file = tmp_path / "my.env"
+    file.write_text("CHECK_INTERVAL=0.1\nOBSERVATION_PERIOD=2\n", encoding="utf-8")
+    process = started("run", "--name", name, "--no-view", "--no-api", "--env-file", str(file))
+    try:
+        with sm.attach(name, timeout=30.0) as reader:
+            before = reader.view().identity, reader.snapshot().sequence
+            assert cpu_limit(reader) is None
+            file.write_text("CHECK_INTERVAL=0.1\nOBSERVATION_PERIOD=2\nMAX_CPU_USAGE_PERCENT=70\n", encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 30
+            while cpu_limit(reader) is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+            assert cpu_limit(reader) == 70.0
+            assert reader.view().identity == before[0]
+            assert reader.snapshot().sequence > before[1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_a_reload_of_a_wrong_configuration_changes_nothing(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "my.env"
+    file.write_text("CHECK_INTERVAL=0.1\n", encoding="utf-8")
+    process = started("run", "--name", name, "--no-view", "--no-api", "--env-file", str(file))
+    try:
+        with sm.attach(name, timeout=30.0) as reader:
+            epoch = reader.snapshot().epoch
+            file.write_text("CHECK_INTERVAL=never\n", encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+            time.sleep(1.5)
+            assert reader.snapshot().epoch == epoch
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert "not reloaded: CHECK_INTERVAL" in err
+
+
+def cpu_limit(reader: sm.Reader) -> float | None:
+    return next(limit.limit_value for limit in reader.snapshot().limits if limit.limit == "cpu")

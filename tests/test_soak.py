@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SOAK_SECONDS = float(os.environ.get("TEST_SOAK_SECONDS", "1200"))
 LIFE_SECONDS = (3.0, 15.0)  # of a sampler, before something happens to it
 LONG_LIFE_SECONDS = 60.0  # of every eighth
-YOUTH_SECONDS = 2.0  # after which a sampler should have all that it needs
+YOUTH_SECONDS = 8.0  # after which a sampler should have all that it needs: its kernels, a ring that is full
 GROWTH_BYTES = 4 << 20  # what an allocator may keep; a leak of 100 bytes per sample would be 10 MB here
 WARM_LIVES = 3
 
@@ -36,7 +36,8 @@ class Usage:
 
     def __init__(self, pid: int) -> None:
         """Look at *pid* now."""
-        self.rss_bytes = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+        status = Path(f"/proc/{pid}/status").read_text()
+        self.rss_bytes = int(status.partition("RssAnon:")[2].split()[0]) * 1024  # its own, without files and the segment
         self.descriptors_count = len(os.listdir(f"/proc/{pid}/fd"))
         self.threads_count = len(os.listdir(f"/proc/{pid}/task"))
         self.mappings_count = Path(f"/proc/{pid}/maps").read_text().count(names.PREFIX)
@@ -61,7 +62,8 @@ def test_restarts_and_kills_all_along_leave_everything_flat(name: str, monkeypat
     monkeypatch.setattr("shm_monitor.supervisor.BACKOFF_SECONDS", (0.2,))
     moments = random.Random(1)
     deadline = time.monotonic() + SOAK_SECONDS
-    supervisor = Supervisor(Order(config=fast(name, check_interval=0.02, stale_after=1.0), owner_pid=os.getpid()))
+    config = fast(name, check_interval=0.02, history_seconds=2.0, stale_after=1.0)
+    supervisor = Supervisor(Order(config=config, owner_pid=os.getpid()))
     supervisor.start()
     others = [ReaderProcess("watch", name) for _ in range(2)]
     reader = attach(name, on_stale="always")

@@ -50,7 +50,8 @@ class Guard:
             return await self._app(scope, receive, send)
 
         async def send_hardened(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            # A 304 renews an answer that the client keeps with all its headers.
+            if message["type"] == "http.response.start" and message["status"] != 304:
                 message["headers"] = [*message["headers"], *_ON_EVERY_RESPONSE]
             await send(message)
 

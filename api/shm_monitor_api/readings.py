@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from starlette.responses import Response
+
 import shm_monitor as sm
 
 # A snapshot of 170 metrics costs 19 us and grows with GPUs and interfaces; a request to FastAPI about 200 us. Reading
@@ -20,14 +22,16 @@ class Reading:
         etag: ``W/"epoch-sequence"``, which ends with ``-stale`` once no live sampler stands behind it: the body says
             ``stale`` then, and a client that polls with ``If-None-Match`` must learn it.
         bodies: encoded, by whatever key a route chooses.
+        answers: whole ones, which have no state of their own and so can be sent any number of times.
     """
 
-    __slots__ = ("bodies", "etag", "snapshot")
+    __slots__ = ("answers", "bodies", "etag", "snapshot")
 
     def __init__(self, snapshot: sm.Snapshot) -> None:
         self.snapshot = snapshot
         self.etag = f'W/"{snapshot.epoch}-{snapshot.sequence}{"-stale" if snapshot.stale else ""}"'
         self.bodies: dict[object, bytes] = {}
+        self.answers: dict[object, Response] = {}
 
 
 class Readings:

@@ -21,6 +21,7 @@ Encoder = Callable[[object], bytes]
 Maker = Callable[[sm.Snapshot], msgspec.Struct]
 
 ENCODERS: dict[str, Encoder] = {JSON: msgspec.json.encode, MSGPACK: msgspec.msgpack.encode}
+NOT_MODIFIED = "304"
 NAMES_MAX_LENGTH = 8192
 STEP_MAX = 100_000
 
@@ -63,7 +64,7 @@ def answered(request: Request, reading: Reading, make: Callable[[], object], key
         request: for its ``Accept`` and ``If-None-Match``.
         reading: the sample behind the answer.
         make: builds the body; called only when it is needed.
-        key: under which the encoded body is kept for as long as the reading is; None for bodies that are not.
+        key: under which the answer is kept for as long as the reading is; None for one that is not asked twice.
     """
     headers: dict[bytes, bytes] = request.scope[HEADERS]
     media = chosen(headers.get(b"accept", b"").decode("latin-1"))
@@ -72,13 +73,18 @@ def answered(request: Request, reading: Reading, make: Callable[[], object], key
         return problems.problem(406, detail, instance=request.url.path)
     match = headers.get(b"if-none-match")
     if match is not None and holds(match.decode("latin-1"), reading.etag):
-        return NotModified(reading)
+        return kept(reading, NOT_MODIFIED, lambda: NotModified(reading))
     if key is None:
         return Encoded(ENCODERS[media](make()), media, reading)
-    body = reading.bodies.get((key, media))
-    if body is None:
-        body = reading.bodies[key, media] = ENCODERS[media](make())
-    return Encoded(body, media, reading)
+    return kept(reading, (key, media), lambda: Encoded(ENCODERS[media](make()), media, reading))
+
+
+def kept(reading: Reading, key: object, make: Callable[[], Response]) -> Response:
+    """Return the answer that *reading* keeps under *key*, made when it is asked for first."""
+    answer = reading.answers.get(key)
+    if answer is None:
+        answer = reading.answers[key] = make()
+    return answer
 
 
 def holds(if_none_match: str, etag: str) -> bool:

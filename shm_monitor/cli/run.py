@@ -8,21 +8,23 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shm_monitor import names
 from shm_monitor.cli import api, exits, settings
 from shm_monitor.cli.api_keeper import ApiKeeper
 from shm_monitor.cli.live import LiveView
-from shm_monitor.errors import AlreadyRunningError, MissingDependencyError
+from shm_monitor.errors import AlreadyRunningError, ConfigError, MissingDependencyError
 from shm_monitor.handshake import Order
 from shm_monitor.manager import FORCE_CLOCK_VARIABLE, ResourceManager
-from shm_monitor.reader import Reader, attach
+from shm_monitor.reader import attach
 from shm_monitor.sd_notify import Notifier
 from shm_monitor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from shm_monitor.config import ResourceConfig
 
@@ -44,18 +46,26 @@ def run(given: argparse.Namespace) -> int:
         level=logging.WARNING if on_terminal else logging.INFO, format="shm-monitor: %(message)s", stream=sys.stderr
     )
     keeper = None if given.no_api else _api_keeper(config, given, quiet=on_terminal)
-    return run_sampler(config, live=on_terminal, keeper=keeper)
+    load = partial(settings.load, given)
+    return run_sampler(config, load, view=LiveView(sys.stdout) if on_terminal else None, keeper=keeper)
 
 
-def run_sampler(config: ResourceConfig, *, live: bool, keeper: ApiKeeper | None = None) -> int:
-    """Keep a sampler alive until a signal asks to stop; on a terminal, show what it measures.
+def run_sampler(
+    config: ResourceConfig,
+    load: Callable[[], ResourceConfig],
+    *,
+    view: LiveView | None = None,
+    keeper: ApiKeeper | None = None,
+) -> int:
+    """Keep a sampler alive until a signal asks to stop; SIGHUP loads the configuration again and keeps the history.
 
     Args:
         config: of the sampler.
-        live: draw on stdout, a terminal.
+        load: loads it again.
+        view: what shows the samples on a terminal; there a SIGHUP means that it was closed, and stops.
         keeper: of the API process to run beside it.
     """
-    stop = _stop_on_signals()
+    signals = Signals(hangup_stops=view is not None)
     supervisor = Supervisor(_order(config))
     try:
         supervisor.start()
@@ -68,7 +78,14 @@ def run_sampler(config: ResourceConfig, *, live: bool, keeper: ApiKeeper | None 
             keeper.start()
         notifier.ready()
         with attach(config.name, required=False) as reader:
-            _until(stop, reader, notifier, LiveView(sys.stdout) if live else None)
+            while not signals.stop.wait(min(TURN_SECONDS, notifier.watchdog_seconds / 2)):
+                notifier.alive()
+                if signals.takes_reload():
+                    _reload(supervisor, load, config.name)
+                if view is not None:
+                    view.show(reader)
+            if view is not None:
+                view.end()
     finally:
         notifier.stopping()
         if keeper is not None:
@@ -109,21 +126,41 @@ def _order(config: ResourceConfig) -> Order:
     return Order(config=config, owner_pid=os.getpid(), force_clock=os.environ.get(FORCE_CLOCK_VARIABLE) == "1")
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+class Signals:
+    """What the signals ask of a running sampler.
+
+    Attributes:
+        stop: set by SIGTERM and SIGINT.
+    """
+
+    def __init__(self, *, hangup_stops: bool) -> None:
+        """Take the signals; SIGHUP stops, or asks for a reload."""
+        self.stop = threading.Event()
+        self._reload = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: self.stop.set())
+        signal.signal(signal.SIGINT, lambda *_: self.stop.set())
+        signal.signal(signal.SIGHUP, lambda *_: (self.stop if hangup_stops else self._reload).set())
+
+    def takes_reload(self) -> bool:
+        """Return whether a reload was asked for since the last call."""
+        asked = self._reload.is_set()
+        self._reload.clear()
+        return asked
 
 
-def _until(stop: threading.Event, reader: Reader, notifier: Notifier, view: LiveView | None) -> None:
-    """Turn once a second until *stop*: tell systemd that we live, show the newest sample."""
-    while not stop.wait(min(TURN_SECONDS, notifier.watchdog_seconds / 2)):
-        notifier.alive()
-        if view is not None:
-            view.show(reader)
-    if view is not None:
-        view.end()
+def _reload(supervisor: Supervisor, load: Callable[[], ResourceConfig], name: str) -> None:
+    """Have a sampler with the configuration of now take over; a wrong one changes nothing."""
+    try:
+        config = load()
+    except ConfigError as error:
+        _log.error("not reloaded: %s", error)
+        return
+    if config.name != name:
+        _log.error(
+            "not reloaded: the name is now %r, and a sampler keeps its own (%r); restart instead", config.name, name
+        )
+        return
+    supervisor.reload(_order(config))
 
 
 def _forward_signals_to(process: subprocess.Popen[bytes]) -> None:
