@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.util
 import json
 import socket
 import ssl
@@ -29,11 +30,15 @@ if TYPE_CHECKING:
 EVERY_PATH = ("/resources/all", "/snapshot", "/metrics", "/events", "/docs", "/", "/openapi.json", "/readyz", "/nope")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ApiProcess]:
+PARSERS = ["h11", *(["httptools"] if importlib.util.find_spec("httptools") else [])]
+
+
+@pytest.fixture(scope="module", params=PARSERS)
+def server(request: pytest.FixtureRequest) -> Iterator[ApiProcess]:
     """An API process without a sampler: what comes before the routes does not need one."""
-    with ApiProcess("--name", "test-api-security", "--bind", "127.0.0.1:0") as started:
+    with ApiProcess("--name", "test-api-security", "--bind", "127.0.0.1:0", "--parser", request.param) as started:
         yield started
+        assert "Traceback" not in started.log
 
 
 @pytest.fixture

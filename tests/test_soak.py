@@ -37,7 +37,7 @@ class Usage:
     def __init__(self, pid: int) -> None:
         """Look at *pid* now."""
         status = Path(f"/proc/{pid}/status").read_text()
-        self.rss_bytes = int(status.partition("RssAnon:")[2].split()[0]) * 1024  # its own, without files and the segment
+        self.rss_bytes = int(status.partition("RssAnon:")[2].split()[0]) * 1024  # without files, the segment
         self.descriptors_count = len(os.listdir(f"/proc/{pid}/fd"))
         self.threads_count = len(os.listdir(f"/proc/{pid}/task"))
         self.mappings_count = Path(f"/proc/{pid}/maps").read_text().count(names.PREFIX)

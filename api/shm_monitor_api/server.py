@@ -19,7 +19,7 @@ import shm_monitor as sm
 from shm_monitor_api.application import create_app
 from shm_monitor_api.guard import is_loopback
 from shm_monitor_api.logs import log_config
-from shm_monitor_api.protocol import HEAD_BYTES_MAX, LimitedProtocol
+from shm_monitor_api.protocol import HEAD_BYTES_MAX, Parser, protocol_class
 from shm_monitor_api.settings import ApiConfig
 
 DEFAULT_BIND = "127.0.0.1:8909"
@@ -63,6 +63,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         access_log: a line per request.
         json_log: lines of JSON in place of text.
         log_level: of uvicorn's and our own lines.
+        parser: of requests; auto is httptools where it is installed, else h11.
         stop_at_eof: stop when standard input ends, which is when the parent ended.
     """
 
@@ -72,6 +73,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = False
     json_log: bool = False
     log_level: str = "info"
+    parser: Parser = "auto"
     stop_at_eof: bool = False
 
 
@@ -97,7 +99,7 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     app = create_app(msgspec.structs.replace(config, allowed_hosts=hosts))
     settings = uvicorn.Config(
         app,
-        http=LimitedProtocol,
+        http=protocol_class(serving.parser),
         ws="none",
         lifespan="on",
         log_config=log_config(json=serving.json_log, level=serving.log_level),
