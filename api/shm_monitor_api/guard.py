@@ -9,7 +9,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ BODY_MAX_BYTES = 8192  # no route reads a body: a small one is ignored, as RFC 9
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATH = "/healthz"
 CLOSE = {"connection": "close"}
+
+_ONCE = (b"host", b"authorization", b"content-length", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
 
 _ON_EVERY_RESPONSE = (
     (b"x-content-type-options", b"nosniff"),
@@ -67,6 +69,8 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Return why this request is not served, or None."""
         path = scope["path"]
+        if len(headers) != len(scope["headers"]) and _is_ambiguous(scope["headers"]):
+            return problem(400, "a header that may come once came twice", instance=path, headers=CLOSE)
         if self._token is None and not self._insecure and not is_local(scope.get("server")):
             detail = (
                 "without a token only connections to a loopback address are served; "
@@ -125,6 +129,12 @@ def is_cross_origin(headers: Headers) -> bool:
         return True
     site = headers.get(b"sec-fetch-site", b"none")
     return site not in {b"none", b"same-origin"} and headers.get(b"sec-fetch-mode") != b"navigate"
+
+
+def _is_ambiguous(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Say whether one of the headers that decide here came twice: which one counts would be anybody's guess."""
+    names = [name for name, _ in headers]
+    return any(names.count(name) > 1 for name in _ONCE)
 
 
 @lru_cache(maxsize=256)
