@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     _, _, after = rest.partition(END)
     table = "\n".join(lines_of(read_results(source.read_bytes())))
     target.write_text(f"{before}{BEGIN}{table}\n{END}{after}", encoding="utf-8")
-    print(f"{target}: {table.splitlines()[2]}", file=sys.stderr)
+    print(f"{target}: {table.splitlines()[3]}", file=sys.stderr)  # which budgets held
     return 0
 
 

@@ -3,7 +3,7 @@
 Importing this package loads nothing but the standard library; every name below is loaded when first used (PEP 562).
 """
 
-from typing import TYPE_CHECKING
+from shm_monitor.light import TYPE_CHECKING
 
 __version__ = "0.1.0"
 

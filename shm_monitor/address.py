@@ -6,7 +6,8 @@ Measured on three Pythons: ``if byte:`` costs a function 1.5 x an empty one, ``i
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+
+from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import mmap

@@ -6,13 +6,13 @@ This module and all it imports are the standard library alone: it runs in every 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, get_args
 
 from shm_monitor import layout, names
 from shm_monitor.address import HotByte, address_of, hot_byte
 from shm_monitor.errors import MonitorError, NotFoundError, NotReadyError, SegmentError, StaleError
 from shm_monitor.flags import HOT_BYTE, level_of
 from shm_monitor.layout import KERNEL_MARKS_DEATH
+from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.schema import Level
 from shm_monitor.segment import identity
 from shm_monitor.status import LIVE, beat_age_ns, state_of, state_of_error
@@ -21,9 +21,11 @@ from shm_monitor.watching import OVERALL, flag_indices, is_one_limit, known_indi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
-OnStale = Literal["never", "always", "hold", "raise"]
-ON_STALE: tuple[OnStale, ...] = get_args(OnStale)
+    OnStale = Literal["never", "always", "hold", "raise"]
+
+ON_STALE: tuple[OnStale, ...] = ("never", "always", "hold", "raise")
 
 LOOK_AGAIN_SECONDS = 1.0  # how often a reader without a live sampler looks for one
 ATTACH_POLL_SECONDS = 0.01

@@ -27,8 +27,9 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 from zlib import crc32
+
+from shm_monitor.light import NamedTuple
 
 PAGE_BYTES = 4096
 WORD_BYTES = 8

@@ -109,7 +109,7 @@ class Publisher:
         return self.ring[slot : slot + 1].copy()
 
     def publish(self, *, mono_ns: int, realtime_ns: int, verdicts: NDArray[np.uint64]) -> None:
-        """Copy the record into the ring, then show it: head, flags, beat.
+        """Copy the record into the ring, then show it: head, beat, flags.
 
         Args:
             mono_ns: when the readings were taken, on the monotonic clock; the record has it already.
@@ -130,8 +130,8 @@ class Publisher:
         self._ring_bytes[number % len(self.ring)] = self._record_bytes
         self.head = number
         self._segment.store(layout.HEAD_OFFSET, number)
+        self.beat(mono_ns)  # before the flags: who sees one that presses asks next whether the sampler lives
         self._press([int(record["verdict"][0]), *verdicts.tolist()])
-        self.beat(mono_ns)
         if self._state != layout.LIVE:
             self._go_live(realtime_ns)
 

@@ -6,12 +6,12 @@ This module and all it imports are the standard library alone: it runs in every 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from shm_monitor import layout, names
-from shm_monitor.attachment import ON_STALE, Attachment, OnStale
+from shm_monitor.attachment import ON_STALE, Attachment
 from shm_monitor.errors import ConfigError, SegmentError
 from shm_monitor.flags import HOT_BYTE, INJECTED, reasons_of
+from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.schema import Level, Reason
 from shm_monitor.status import LIVE, Status, beat_age_ns, state_of, state_of_error, status_of
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from shm_monitor.attachment import OnStale
     from shm_monitor.explanation import Explanation
     from shm_monitor.headroom import Headroom
     from shm_monitor.history import History

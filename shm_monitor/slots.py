@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from shm_monitor.layout import SLOT_HEAD, SLOT_TAIL
+from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import mmap

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from shm_monitor import layout
 from shm_monitor.errors import CorruptError, IncompatibleError, NotFoundError, NotReadyError, SegmentError
 from shm_monitor.flags import DIED
+from shm_monitor.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from shm_monitor.view import View

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from shm_monitor import layout
 from shm_monitor.errors import CorruptError, NotReadyError
 from shm_monitor.layout import COLLECTOR_STRIDE, COLLECTORS_OFFSET, SLOT_HEAD, WORD_BYTES, SlotLayout
+from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.schema import Schema
 from shm_monitor.segment import open_read_only
 from shm_monitor.slots import read_slot
@@ -129,11 +128,6 @@ class View:
         """Return (monotonic ns of the last success or 0, errors) of collector *index*."""
         offset = COLLECTORS_OFFSET + index * COLLECTOR_STRIDE
         return self.word(offset), self.word(offset + WORD_BYTES)
-
-    def close(self) -> None:
-        """Unmap. What was copied out stays valid; drop every hot byte before."""
-        self._words.release()
-        self.memory.close()
 
     def _checked_schema(self) -> tuple[Schema, SlotLayout]:
         header = self.header

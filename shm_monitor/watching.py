@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from shm_monitor.errors import UnknownLimitError
+from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -55,7 +55,8 @@ def children_of(pid: int) -> dict[str, int]:
     for child in psutil.Process(pid).children():
         with contextlib.suppress(psutil.Error):
             words = child.cmdline()
-            found[words[words.index("-m") + 1]] = child.pid
+            if "-m" in words:
+                found[words[words.index("-m") + 1]] = child.pid
     return found
 
 
@@ -264,6 +265,19 @@ def test_run_goes_on_without_the_api(name: str, *, installed: bool) -> None:
 
     assert process.returncode == 0
     assert log.count("without the REST API") == (0 if installed else 1)
+
+
+@pytest.mark.parametrize(("options", "serves"), [((), False), (("--bind", "127.0.0.1:0"), True)])
+def test_beside_a_command_it_serves_only_where_it_is_told_to(name: str, options: tuple[str, ...], serves: bool) -> None:
+    command = [sys.executable, "-P", "-m", "shm_monitor", "run", "--name", name, *options, "--", *SLEEPS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: len(psutil.Process(process.pid).children()) >= 2 + serves)
+        pids = children_of(process.pid)
+        process.communicate()
+
+    assert ("shm_monitor_api" in pids) is serves
+    assert process.returncode == 0
+    assert not [pid for pid in pids.values() if os.path.exists(f"/proc/{pid}")]
 
 
 # The keeper

@@ -156,10 +156,13 @@ def test_a_parameter_that_cannot_be_obeyed_is_a_problem_with_its_name(ask: Asked
 
 
 def test_more_history_than_one_answer_may_hold_is_refused(sampler: MortalSampler, name: str) -> None:
-    response = asked(name, history_values_max=20)("/history")
+    ask = asked(name, history_values_max=20)
+    response = ask("/history")
 
     assert response.status_code == 403
     assert "allowed are 20" in problem_of(response)["detail"]
+    for less in ("step=2", "since=3", "seconds=0.5", "metrics=cpu.cpu_percent"):
+        assert ask(f"/history?{less}").status_code == 200
 
 
 def test_the_schema_lists_metrics_and_limits(ask: Asked) -> None:

@@ -130,11 +130,10 @@ def test_two_tokens_are_refused(server: ApiProcess) -> None:
 
 def test_a_whole_head_that_is_too_large_is_refused(server: ApiProcess) -> None:
     """In one piece, so that no parser waits for the rest of it."""
-    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"".join(
-        b"X-%d: %b\r\n" % (n, b"x" * 90) for n in range(250)
-    )
+    lines = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 90) for number in range(250))
+    answer = exchanged(server.port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n")
 
-    assert status_of(exchanged(server.port, head + b"\r\n")) == 431
+    assert status_of(answer) == 431
 
 
 def test_many_requests_at_once_are_answered_in_their_order(server: ApiProcess) -> None:

@@ -104,7 +104,10 @@ def spin(address):
 reader = attach(sys.argv[1], watch=["cpu"])
 address = reader.flag_address
 print(should_prune_at(address), flush=True)
-print(spin(address) > 0, reader.should_prune())
+turns = spin(address)
+while not reader.should_prune():  # the last flag, which says that the sampler lives, comes a moment later
+    time.sleep(0.001)
+print(turns > 0)
 """
     child = subprocess.Popen(
         [*PYTHON, "-c", code, name], env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -117,7 +120,7 @@ print(spin(address) > 0, reader.should_prune())
         time.sleep(0.1)
         assert child.poll() is None, "a dead sampler presses nothing"
         light.one(name, pressed=("cpu",))
-        assert child.stdout.readline() == "True True\n"
+        assert child.stdout.readline() == "True\n"
         assert child.wait(10) == 0
     finally:
         child.kill()

@@ -8,6 +8,7 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -28,6 +29,8 @@ POLL_SECONDS_MIN = 0.005
 POLL_SECONDS_MAX = 0.25  # also how late a death is told
 WITHOUT_SAMPLER_SECONDS = 0.5
 WRITING_SECONDS = 0.002  # from the time in a sample to its publication
+
+_log = logging.getLogger("shm_monitor.api")
 
 
 class Event(NamedTuple):
@@ -139,7 +142,12 @@ class EventStream:
 
     async def _watch(self) -> None:
         while not self._stopped:
-            await asyncio.sleep(self._look())
+            try:
+                pause = self._look()
+            except Exception:  # noqa: BLE001 - a fault of ours must not silence the stream for ever
+                _log.exception("the stream of events skips a sample")
+                pause = WITHOUT_SAMPLER_SECONDS
+            await asyncio.sleep(pause)
 
     def _look(self) -> float:
         """Tell what is new, and return in how many seconds the next sample can be there."""
@@ -221,6 +229,8 @@ class EventsResponse(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client or the server ends."""
+        # 2.3 has Starlette listen for the client's leave. uvicorn 0.30 says 2.4, and then sends into the void for ever.
+        scope = {**scope, "asgi": {**scope["asgi"], "spec_version": "2.3"}}
         try:
             await super().__call__(scope, receive, send)
         finally:

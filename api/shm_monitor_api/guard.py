@@ -9,7 +9,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Headers = Mapping[bytes, bytes]
 
 HEADERS = "shm_monitor_api.headers"  # key of the ASGI scope: the headers as a dict, so that nobody searches again
+HEAD_BYTES_MAX = 16 * 1024
 BODY_MAX_BYTES = 8192  # no route reads a body: a small one is ignored, as RFC 9110, 9.3.1 allows
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATH = "/healthz"
@@ -68,20 +69,19 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Return why this request is not served, or None."""
-        path = scope["path"]
-        if len(headers) != len(scope["headers"]) and _is_ambiguous(scope["headers"]):
-            return problem(400, "a header that may come once came twice", instance=path, headers=CLOSE)
-        if self._token is None and not self._insecure and not is_local(scope.get("server")):
+        path, server = scope["path"], scope.get("server")
+        malformed = _malformed(scope["headers"], headers)
+        if malformed is not None:
+            return problem(*malformed, instance=path, headers=CLOSE)
+        if self._token is None and not self._insecure and not is_local(server):
             detail = (
                 "without a token only connections to a loopback address are served; "
                 "set SHM_MONITOR_TOKEN or SHM_MONITOR_TOKEN_FILE for the API"
             )
             return problem(403, detail, instance=path, headers=CLOSE)
-        if not self._is_own_host(headers.get(b"host", b""), scope.get("server")):
+        if not self._is_own_host(headers.get(b"host", b""), server):
             detail = "the Host header names another machine; allow a name by --allow-host or SHM_MONITOR_ALLOWED_HOSTS"
             return problem(421, detail, instance=path, headers=CLOSE)
-        if b"transfer-encoding" in headers or _length(headers) > BODY_MAX_BYTES:
-            return problem(413, "no route takes a body: this API only reads", instance=path, headers=CLOSE)
         if is_cross_origin(headers):
             return problem(403, "pages of another origin may not read this API", instance=path)
         if self._token is not None and path != OPEN_PATH and not self._is_authorized(headers):
@@ -131,10 +131,17 @@ def is_cross_origin(headers: Headers) -> bool:
     return site not in {b"none", b"same-origin"} and headers.get(b"sec-fetch-mode") != b"navigate"
 
 
-def _is_ambiguous(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Say whether one of the headers that decide here came twice: which one counts would be anybody's guess."""
-    names = [name for name, _ in headers]
-    return any(names.count(name) > 1 for name in _ONCE)
+def _malformed(received: Sequence[tuple[bytes, bytes]], headers: Headers) -> tuple[int, str] | None:
+    """Return status and detail for a request that is too large or ambiguous, whoever sends it."""
+    if sum(len(name) + len(value) for name, value in received) > HEAD_BYTES_MAX:
+        return 431, f"headers of more than {HEAD_BYTES_MAX} bytes"
+    if len(headers) != len(received):
+        names = [name for name, _ in received]
+        if any(names.count(name) > 1 for name in _ONCE):
+            return 400, "a header that may come once came twice"
+    if b"transfer-encoding" in headers or _length(headers) > BODY_MAX_BYTES:
+        return 413, "no route takes a body: this API only reads"
+    return None
 
 
 @lru_cache(maxsize=256)

@@ -6,14 +6,17 @@ The parser is httptools where it is installed (190 us of CPU per request), else 
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import sys
+from functools import cache
 from http import HTTPStatus
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from shm_monitor_api.guard import HEAD_BYTES_MAX
 from shm_monitor_api.problems import problem
 
 if TYPE_CHECKING:
@@ -26,8 +29,10 @@ else:
 HEAD_SECONDS = 10.0  # a request must have come whole by then: curl and browsers send it in one packet
 UNREAD_SECONDS = 20.0  # a client that reads nothing for as long is gone
 STOP_SECONDS = 0.7  # what is not sent by then, when the server stops, is not sent
-CONNECTIONS_MAX = 900  # below the 1024 files that a process may open by default
-HEAD_BYTES_MAX = 16 * 1024
+ACCEPTED_AT_ONCE = 64  # asyncio takes as many before the first of them can be refused
+FILES_WANTED = 4096
+FILES_KEPT = 64 + 3 * ACCEPTED_AT_ONCE  # for all but connections, and for those that are being refused
+
 
 Parser = Literal["auto", "h11", "httptools"]
 
@@ -84,7 +89,7 @@ class Limits(_Base):
         """Begin, unless there are too many already."""
         self._packets = OnePacket(transport)
         super().connection_made(self._packets)  # type: ignore[arg-type]
-        if len(self.connections) > CONNECTIONS_MAX:
+        if len(self.connections) > connections_max():
             return transport.abort()
         _drop_when_unread(transport.get_extra_info("socket"))
         self._expect_request()
@@ -114,16 +119,19 @@ class Limits(_Base):
         self.loop.call_later(STOP_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP/1.1, or too large, with a problem."""
+        """Answer what the parser refused with a problem; h11 says by its error what kind it is."""
+        self.refuse(getattr(sys.exception(), "error_status_hint", HTTPStatus.BAD_REQUEST), msg)
+
+    def refuse(self, status: int, detail: str) -> None:
+        """Answer with a problem what never reaches the application, and close."""
         if self._is_answering():
             return self.transport.abort()  # in the middle of another answer
-        # h11 says by its error which of them it is; httptools' protocol asks for the one that it means.
-        status = HTTPStatus(getattr(sys.exception(), "error_status_hint", 400))
-        detail = f"headers of more than {HEAD_BYTES_MAX} bytes" if status == 431 else msg
+        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            detail = f"headers of more than {HEAD_BYTES_MAX} bytes"
         answer = problem(status, detail, headers={"connection": "close"})
         lines = [b"%b: %b\r\n" % header for header in answer.raw_headers]
-        head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, status.phrase.encode(), b"".join(lines))
-        self.transport.write(head)
+        phrase = HTTPStatus(status).phrase.encode()
+        self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, phrase, b"".join(lines)))
         self.transport.write(bytes(answer.body))
         return self.transport.close()
 
@@ -144,6 +152,21 @@ class Limits(_Base):
 
 class LimitedH11Protocol(Limits, H11Protocol):
     """Over h11, which has a limit for heads itself: ``h11_max_incomplete_event_size``."""
+
+
+def allow_files() -> None:
+    """Let this process open as many files as it may want; the default is 1024 on Linux, 256 on macOS."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@cache
+def connections_max() -> int:
+    """Return how many connections there may be: fewer than files may be open, or accepting fails noisily."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max((FILES_WANTED if soft == resource.RLIM_INFINITY else soft) - FILES_KEPT, 1)
 
 
 def _drop_when_unread(connection: Any) -> None:

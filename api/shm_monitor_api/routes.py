@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -151,16 +152,28 @@ class DataRoutes:
         """Return the samples that the ring still has, as columns: one of times, one per metric."""
         reading = self._readings.newest()
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+        values = self._most_values(reading.snapshot, names, seconds=seconds, since=since, step=step)
+        if values > self._history_values_max:
+            limit = self._history_values_max
+            detail = f"up to {values} numbers, allowed are {limit}; try: fewer metrics, fewer seconds, a larger step"
+            return problems.problem(403, detail, instance=request.url.path)
         try:
             columns = self._reader.history(metrics=names, seconds=seconds, since=since, step=step)
         except sm.UnknownMetricError as error:
             detail = f"no metric {error.asked!r}; GET /schema lists them all"
             return problems.problem(404, detail, instance=request.url.path, kind=problems.UNKNOWN_METRIC)
-        values = len(columns.sequences) * len(columns.columns)
-        if values > self._history_values_max:
-            detail = f"{values} numbers, allowed are {self._history_values_max}; try: fewer metrics, or a larger step"
-            return problems.problem(403, detail, instance=request.url.path)
         return answered(request, reading, lambda: columns)
+
+    def _most_values(
+        self, newest: sm.Snapshot, names: Sequence[str] | None, *, seconds: float | None, since: int, step: int
+    ) -> int:
+        """Return how many numbers a history can have at most, without reading it."""
+        view = self._reader.view()
+        samples = min(max(newest.sequence - since, 0), view.header.slot_count)
+        if seconds is not None and newest.interval_seconds > 0:
+            samples = min(samples, int(seconds / newest.interval_seconds) + 2)
+        columns = view.schema.rolled_count if names is None else len(set(names))
+        return math.ceil(samples / step) * columns
 
     async def get_healthz(self, request: Request) -> Response:  # noqa: ARG002 - as all endpoints
         """Say that this process answers."""

@@ -10,20 +10,22 @@ import signal
 import socket
 import sys
 import threading
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 import uvicorn
 
 import shm_monitor as sm
 from shm_monitor_api.application import create_app
-from shm_monitor_api.guard import is_loopback
+from shm_monitor_api.guard import HEAD_BYTES_MAX, is_loopback
 from shm_monitor_api.logs import log_config
-from shm_monitor_api.protocol import HEAD_BYTES_MAX, Parser, protocol_class
+from shm_monitor_api.protocol import ACCEPTED_AT_ONCE, Parser, allow_files, protocol_class
 from shm_monitor_api.settings import ApiConfig
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 DEFAULT_BIND = "127.0.0.1:8909"
-_BACKLOG = 128
 _log = logging.getLogger("shm_monitor.api")
 
 
@@ -93,10 +95,21 @@ def serve(config: ApiConfig, serving: Serving) -> None:
         PortTakenError: somebody else listens there.
     """
     check_exposure(config, serving.address)
+    allow_files()
     listener = listen(serving.address)
     host = serving.address.host
     hosts = config.allowed_hosts if is_unspecified(host) else (*config.allowed_hosts, host)
     app = create_app(msgspec.structs.replace(config, allowed_hosts=hosts))
+    settings = _uvicorn_settings(app, serving)
+    if serving.stop_at_eof:
+        stop_at_end_of(sys.stdin.buffer)
+    scheme = "https" if serving.tls_cert else "http"
+    bound = Address(serving.address.host, listener.getsockname()[1])
+    _log.info("listening on %s://%s", scheme, bound)
+    uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _uvicorn_settings(app: FastAPI, serving: Serving) -> uvicorn.Config:
     settings = uvicorn.Config(
         app,
         http=protocol_class(serving.parser),
@@ -104,6 +117,7 @@ def serve(config: ApiConfig, serving: Serving) -> None:
         lifespan="on",
         log_config=log_config(json=serving.json_log, level=serving.log_level),
         access_log=serving.access_log,
+        backlog=ACCEPTED_AT_ONCE,
         proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
@@ -115,12 +129,7 @@ def serve(config: ApiConfig, serving: Serving) -> None:
         settings.load()
     except OSError as error:  # ssl.SSLError is one
         raise sm.ConfigError("tls_cert", serving.tls_cert, "argument", f"cannot be used: {error}") from None
-    if serving.stop_at_eof:
-        stop_at_end_of(sys.stdin.buffer)
-    scheme = "https" if serving.tls_cert else "http"
-    bound = Address(serving.address.host, listener.getsockname()[1])
-    _log.info("listening on %s://%s", scheme, bound)
-    uvicorn.Server(settings).run(sockets=[listener])
+    return settings
 
 
 def check_exposure(config: ApiConfig, address: Address) -> None:
@@ -161,7 +170,7 @@ def listen(address: Address) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
-        listener.listen(_BACKLOG)
+        listener.listen(ACCEPTED_AT_ONCE)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

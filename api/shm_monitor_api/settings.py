@@ -30,7 +30,8 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         allowed_hosts: names that the ``Host`` header may have beside the loopback ones and the address itself.
         insecure: serve every address without a token.
         max_event_clients: how many may listen to ``/events`` at once.
-        history_values_max: how many numbers one answer of ``/history`` may hold.
+        history_values_max: how many numbers one answer of ``/history`` may hold; a quarter of a million takes 80 ms,
+            in which nobody else is answered.
 
     Raises:
         ConfigError: a token that is too short or cannot be sent; a host that is none.
@@ -41,7 +42,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     allowed_hosts: tuple[str, ...] = ()
     insecure: bool = False
     max_event_clients: int = 512
-    history_values_max: int = 500_000
+    history_values_max: int = 250_000
 
     def __post_init__(self) -> None:
         if self.token is not None:

@@ -12,6 +12,8 @@ from shm_monitor.cli import exits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
 
 _log = logging.getLogger("shm_monitor")
 
@@ -55,6 +57,17 @@ class ApiKeeper:
     def start(self) -> None:
         """Start the first API process; it listens a second later."""
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
 
     def ask_to_stop(self) -> None:
         """Tell the process to end, without waiting for it."""

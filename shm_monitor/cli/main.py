@@ -73,7 +73,7 @@ def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     run = _verb_parser(verbs, "run", "run:run", "run a sampler in the foreground, or beside a command: run -- CMD ...")
     _config_options(run)
     run.add_argument("--no-api", action="store_true", help="the sampler alone, without the REST API beside it")
-    run.add_argument("--bind", metavar="HOST:PORT", help="where the REST API listens; see: shm-monitor api --help")
+    run.add_argument("--bind", metavar="HOST:PORT", help="where the REST API listens (shm-monitor api --help)")
     run.add_argument("--no-view", action="store_true", help="log lines instead of the live view of a terminal")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="run CMD with SHM_MONITOR_NAME set")
 

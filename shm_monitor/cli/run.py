@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -40,7 +41,9 @@ def run(given: argparse.Namespace) -> int:
     config = settings.load(given)
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
     if command:
-        return run_command(config, command)
+        # Many commands may run beside each other, each with a sampler of its own: an API only where its port is given.
+        wanted = given.bind is not None and not given.no_api
+        return run_command(config, command, _api_keeper(config, given, quiet=True) if wanted else None)
     on_terminal = sys.stdout.isatty() and not given.no_view
     logging.basicConfig(
         level=logging.WARNING if on_terminal else logging.INFO, format="shm-monitor: %(message)s", stream=sys.stderr
@@ -96,10 +99,10 @@ def run_sampler(
     return exits.FINE
 
 
-def run_command(config: ResourceConfig, command: list[str]) -> int:
+def run_command(config: ResourceConfig, command: list[str], keeper: ApiKeeper | None = None) -> int:
     """Run *command* beside a sampler and return its exit status, 128 + n where signal n ended it."""
     logging.basicConfig(level=logging.WARNING, format="shm-monitor: %(message)s", stream=sys.stderr)
-    with ResourceManager(config):
+    with ResourceManager(config), keeper or contextlib.nullcontext():
         try:
             process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: config.name})
         except OSError as error:
