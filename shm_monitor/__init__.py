@@ -3,7 +3,7 @@
 Importing this package loads nothing but the standard library; every name below is loaded when first used (PEP 562).
 """
 
-from shm_monitor.light import TYPE_CHECKING
+TYPE_CHECKING = False  # as typing's, which takes longer to import than all of this
 
 __version__ = "0.1.0"
 
