@@ -90,7 +90,7 @@ class Publisher:
         self.record: NDArray[np.void] = np.zeros(1, dtype)
         self._record_bytes = self.record.view(np.uint8)
         self.head = self._segment.word(layout.HEAD_OFFSET) if self._segment.taken_over else 0
-        self.epoch = int.from_bytes(os.urandom(WORD_BYTES), "little") >> 1 | 1
+        self.epoch = int.from_bytes(os.urandom(WORD_BYTES), "little") >> 11 | 1  # JSON numbers are exact to 53 bits
         self._pid = os.getpid()
         self._thread_id = threading.get_native_id()
         self._flags_address = address_of(self._segment.memory) + layout.FLAGS_OFFSET

@@ -121,6 +121,8 @@ class ApiProcess:
         return status, time.monotonic() - began
 
     def __enter__(self) -> Self:
+        if not self.port:
+            self.end()
         assert self.port, self.log
         return self
 

@@ -36,7 +36,7 @@ class Got(NamedTuple):
 
 @pytest.fixture
 def sampler(name: str) -> Iterator[MortalSampler]:
-    made = MortalSampler(name)
+    made = MortalSampler(name, check_interval=0.05)  # so that the stream looks often
     made.feed(50.0, 50.0)
     yield made
     made.die()
@@ -298,6 +298,7 @@ def _drain(clients: list[socket.socket], *, stop: Any) -> dict[str, float]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_does_not_keep_the_server_from_stopping(light: LightSamplers, name: str) -> None:
     light.one(name, interval_seconds=0.005, metric_count=200)
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as server, contextlib.ExitStack() as stack:

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -29,18 +29,33 @@ LONG_LIFE_SECONDS = 60.0  # of every eighth
 YOUTH_SECONDS = 8.0  # after which a sampler should have all that it needs: its kernels, a ring that is full
 GROWTH_BYTES = 4 << 20  # what an allocator may keep; a leak of 100 bytes per sample would be 10 MB here
 WARM_LIVES = 3
+LOOKS = 10
 
 
-class Usage:
-    """What a process holds, by its pid."""
+class Usage(NamedTuple):
+    """What a process holds."""
 
-    def __init__(self, pid: int) -> None:
-        """Look at *pid* now."""
+    rss_bytes: int
+    descriptors_count: int
+    threads_count: int
+    mappings_count: int
+
+
+def usage_of(pid: int) -> Usage:
+    """Return what *pid* holds: the least of some looks, for a collector has files of /proc open meanwhile."""
+    looks = []
+    for _ in range(LOOKS):
         status = Path(f"/proc/{pid}/status").read_text()
-        self.rss_bytes = int(status.partition("RssAnon:")[2].split()[0]) * 1024  # without files, the segment
-        self.descriptors_count = len(os.listdir(f"/proc/{pid}/fd"))
-        self.threads_count = len(os.listdir(f"/proc/{pid}/task"))
-        self.mappings_count = Path(f"/proc/{pid}/maps").read_text().count(names.PREFIX)
+        looks.append(
+            Usage(
+                rss_bytes=int(status.partition("RssAnon:")[2].split()[0]) * 1024,  # without files and the segment
+                descriptors_count=len(os.listdir(f"/proc/{pid}/fd")),
+                threads_count=len(os.listdir(f"/proc/{pid}/task")),
+                mappings_count=Path(f"/proc/{pid}/maps").read_text().count(names.PREFIX),
+            )
+        )
+        time.sleep(0.02)
+    return Usage(*map(min, zip(*looks, strict=True)))
 
 
 def grown(before: Usage, after: Usage) -> list[str]:
@@ -48,10 +63,9 @@ def grown(before: Usage, after: Usage) -> list[str]:
     found = []
     if after.rss_bytes > before.rss_bytes + GROWTH_BYTES:
         found.append(f"{(after.rss_bytes - before.rss_bytes) / 2**20:.1f} MiB")
-    for field in ("descriptors_count", "threads_count", "mappings_count"):
-        more = getattr(after, field) - getattr(before, field)
-        if more > 0:
-            found.append(f"{more} {field}")
+    for field, had, has in zip(Usage._fields[1:], before[1:], after[1:], strict=True):
+        if has > had:
+            found.append(f"{has - had} {field}")
     return found
 
 
@@ -73,10 +87,10 @@ def test_restarts_and_kills_all_along_leave_everything_flat(name: str, monkeypat
         while time.monotonic() < deadline:
             pid = supervisor.pid or reader.status().pid or 0
             ask_for(YOUTH_SECONDS, reader)
-            young = Usage(pid)
+            young = usage_of(pid)
             lives_count += 1
             ask_for(moments.uniform(*LIFE_SECONDS) if lives_count % 8 else LONG_LIFE_SECONDS, reader)
-            assert grown(young, Usage(pid)) == []
+            assert grown(young, usage_of(pid)) == []
             if lives_count == WARM_LIVES:
                 baseline = usages(others)
             os.kill(pid, moments.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV]))
@@ -98,7 +112,7 @@ def test_restarts_and_kills_all_along_leave_everything_flat(name: str, monkeypat
 
 def usages(others: list[ReaderProcess]) -> list[Usage]:
     """Return what this process and the readers hold."""
-    return [Usage(os.getpid()), *(Usage(other.pid) for other in others)]
+    return [usage_of(os.getpid()), *(usage_of(other.pid) for other in others)]
 
 
 def ask_for(seconds: float, reader: Reader) -> None:

@@ -90,6 +90,8 @@ def kept(reading: Reading, key: object, make: Callable[[], Response]) -> Respons
 
 def holds(if_none_match: str, etag: str) -> bool:
     """Say whether the header *if_none_match* has *etag*, compared weakly (RFC 9110, 8.8.3.2)."""
+    if if_none_match == etag:
+        return True
     wanted = etag.removeprefix("W/")
     return any(one.strip().removeprefix("W/") in {wanted, "*"} for one in if_none_match.split(","))
 

@@ -96,11 +96,11 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     """
     check_exposure(config, serving.address)
     allow_files()
-    listener = listen(serving.address)
     host = serving.address.host
     hosts = config.allowed_hosts if is_unspecified(host) else (*config.allowed_hosts, host)
     app = create_app(msgspec.structs.replace(config, allowed_hosts=hosts))
     settings = _uvicorn_settings(app, serving)
+    listener = listen(serving.address)
     if serving.stop_at_eof:
         stop_at_end_of(sys.stdin.buffer)
     scheme = "https" if serving.tls_cert else "http"
