@@ -23,6 +23,7 @@ PACKAGES = ("shm-monitor", "numpy", "numba", "psutil", "msgspec")
 _questions = pytest.StashKey[dict[str, str]]()
 _skipped = pytest.StashKey[dict[str, str]]()
 _failed = pytest.StashKey[dict[str, str]]()
+_load_before = pytest.StashKey[float]()
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare to keep what the JSON of pytest-benchmark leaves out."""
     for key in (_questions, _skipped, _failed):
         config.stash[key] = {}
+    config.stash[_load_before] = os.getloadavg()[0]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -79,7 +81,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, o
         "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "load_before": os.getloadavg()[0],
+        "load_before": config.stash[_load_before],
     }
 
 

@@ -71,7 +71,7 @@ class Reader:
     Attributes:
         name: of the sampler.
         should_prune: ``should_prune() -> bool``: shed work now? One byte load while the sampler is alive and calm
-            (28 ns; an empty function is 15 ns), no lock, no clock, no system call.
+            (35 ns; an empty function is 22 ns), no lock, no clock, no system call.
     """
 
     def __init__(self, attachment: Attachment) -> None:
