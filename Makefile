@@ -31,8 +31,8 @@ check: $(VENV)/.check  ## lint, types, architecture
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench  ## the benchmarks, and the table in bench/README.md
-	$(BIN)/python -m pytest bench --benchmark-json=bench/.results.json $(ARGS)
-	$(BIN)/python -m bench.table bench/.results.json bench/README.md
+	$(BIN)/python -m pytest bench --benchmark-json=bench/.results.json $(ARGS); status=$$?; \
+	$(BIN)/python -m bench.table bench/.results.json bench/README.md && exit $$status
 
 wheel: $(VENV)/.check  ## the wheel, in dist/
 	rm -rf dist
