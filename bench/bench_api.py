@@ -30,7 +30,7 @@ from bench.api_load import (
 from bench.measure import Rows, run
 from bench.results import Budget, Row
 from bench.stage import SamplerProcess, memory_bytes
-from shm_monitor.config import ResourceConfig
+from shm_monitor.config.resource import ResourceConfig
 
 ROUNDS = 12
 ROUND_SECONDS = 0.5

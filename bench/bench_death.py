@@ -12,7 +12,7 @@ import shm_monitor
 from bench.measure import Rows, run
 from bench.results import Budget, Row
 from bench.stage import SamplerProcess
-from shm_monitor.config import ResourceConfig
+from shm_monitor.config.resource import ResourceConfig
 
 KILLS = 15
 STALE_AFTER_SECONDS = 1.0

@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.measure import Rows, run
 from bench.results import Row
 from bench.stage import SamplerProcess, wait4
-from shm_monitor.config import ResourceConfig
+from shm_monitor.config.resource import ResourceConfig
 
 WORKERS = 16
 SECONDS = 8.0

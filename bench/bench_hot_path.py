@@ -24,7 +24,7 @@ import shm_monitor
 from bench.measure import Rows, compare, nothing, run
 from bench.results import Budget, Row
 from bench.stage import SamplerProcess, published
-from shm_monitor.config import ResourceConfig
+from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.schema import Level
 
 Ask = Callable[[], object]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numba import njit
 
+from shm_monitor.decision.rules import MEBIBYTE
 from shm_monitor.kernels import should_prune_at
-from shm_monitor.replay import replay
-from shm_monitor.rules import MEBIBYTE
-from shm_monitor.trace import Table, Trace
-from tests.engine import MEMORY, Engine, Settings, metric
+from shm_monitor.traces.binary import Table, Trace
+from shm_monitor.traces.replay import replay
+from tests.support.engine import MEMORY, Engine, Settings, metric
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -17,11 +17,11 @@ import shm_monitor
 from bench.measure import Rows, compare
 from bench.results import Budget, Row
 from bench.stage import COUNTERS, sampler_here
-from shm_monitor.config import ResourceConfig
-from shm_monitor.layout import HEAD_OFFSET, WORD_BYTES
-from shm_monitor.names import object_path
-from shm_monitor.reader import Reader
+from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.schema import Level
+from shm_monitor.segment.layout import HEAD_OFFSET, WORD_BYTES
+from shm_monitor.segment.names import object_path
+from shm_monitor.worker.reader import Reader
 
 HISTORY_SAMPLES = 100
 INTERVAL_SECONDS = 0.05  # below it, ticks of 10 ms leave readings unknown now and then

@@ -19,9 +19,9 @@ import shm_monitor
 from bench.measure import Rows, compare, run
 from bench.results import Budget, Row
 from bench.stage import COUNTERS, SamplerProcess, new_name, sampler_here
-from shm_monitor.config import ResourceConfig
+from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.kernels import step
-from shm_monitor.sampling import Sampler
+from shm_monitor.sampler.loop import Sampler
 
 STARTS = 3
 SETTLE_SECONDS = 2.0

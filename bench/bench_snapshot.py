@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.schema import Unknown, unknown
-from shm_monitor.snapshot import encode_json, encode_msgpack
-from shm_monitor.snapshot_decoder import Decoder
-from tests.samples import MONO_NS, USUAL, WORKERS, sample_of, schema_of
+from shm_monitor.snapshot.decoder import Decoder
+from shm_monitor.snapshot.structs import encode_json, encode_msgpack
+from tests.support.samples import MONO_NS, USUAL, WORKERS, sample_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from shm_monitor.schema import Schema
-    from shm_monitor.snapshot import Snapshot
+    from shm_monitor.snapshot.structs import Snapshot
 
 SMALL = schema_of(USUAL)  # 65 metrics
 LARGE = schema_of(USUAL, WORKERS, {"workers": " ".join(f"{at}/pid# {at}/rss_bytes#" for at in range(2, 16))})

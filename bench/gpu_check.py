@@ -28,13 +28,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from bench.nvidia_smi import ask_nvidia_smi, number
-from shm_monitor.collectors.gpu import GpuCollector, discover_gpu
-from shm_monitor.collectors.gpu_devices import list_devices
-from shm_monitor.collectors.gpu_fields import CALLS
-from shm_monitor.collectors.gpu_processes import read_processes
-from shm_monitor.collectors.nvml import Nvml
+from shm_monitor.collectors.gpu.collector import GpuCollector, discover_gpu
+from shm_monitor.collectors.gpu.devices import list_devices
+from shm_monitor.collectors.gpu.fields import CALLS
+from shm_monitor.collectors.gpu.nvml import Nvml
+from shm_monitor.collectors.gpu.processes import read_processes
 from shm_monitor.schema import why_unknown
-from shm_monitor.throttle import throttle_names
+from shm_monitor.snapshot.throttle import throttle_names
 
 MIB = 2**20
 ALLOCATED_BYTES = 4 * 2**30

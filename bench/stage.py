@@ -15,15 +15,16 @@ from typing import Self
 
 import numpy as np
 
-from shm_monitor import collectors, names
-from shm_monitor.config import ResourceConfig
-from shm_monitor.handshake import Order, decode_report, send_order
-from shm_monitor.lock import Lock
-from shm_monitor.publisher import Publisher
-from shm_monitor.sampling import Sampler
+from shm_monitor import collectors
+from shm_monitor.collectors.sources import source_for
+from shm_monitor.config.resource import ResourceConfig
+from shm_monitor.sampler.loop import Sampler
+from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import STATE_FIELDS, Level, Limit, Metric, Schema
-from shm_monitor.sources import source_for
-from shm_monitor.supervisor import SINGLE_THREADED
+from shm_monitor.segment import names
+from shm_monitor.segment.lock import Lock
+from shm_monitor.supervision.handshake import Order, decode_report, send_order
+from shm_monitor.supervision.supervisor import SINGLE_THREADED
 
 FOR_EVER_NS = 2**62  # a publisher that nobody calls hung, however long a benchmark takes
 COUNTERS = ("cpu", "memory", "stall", "disk")  # with the sampler's own, about 64 metrics

@@ -8,16 +8,16 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Explanation": "explanation",
-    "History": "history",
+    "Explanation": "worker.explanation",
+    "History": "worker.history",
     "Level": "schema",
-    "Reader": "reader",
-    "ResourceConfig": "config",
+    "Reader": "worker.reader",
+    "ResourceConfig": "config.resource",
     "ResourceManager": "manager",
     "ResourceMonitor": "monitor",
-    "Snapshot": "snapshot",
-    "Status": "status",
-    "attach": "reader",
+    "Snapshot": "snapshot.structs",
+    "Status": "segment.status",
+    "attach": "worker.reader",
     "ConfigError": "errors",
     "MonitorError": "errors",
     "SamplerError": "errors",
@@ -27,22 +27,22 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from shm_monitor.config import ResourceConfig as ResourceConfig
+    from shm_monitor.config.resource import ResourceConfig as ResourceConfig
     from shm_monitor.errors import ConfigError as ConfigError
     from shm_monitor.errors import MonitorError as MonitorError
     from shm_monitor.errors import SamplerError as SamplerError
     from shm_monitor.errors import SegmentError as SegmentError
     from shm_monitor.errors import StaleError as StaleError
     from shm_monitor.errors import UnknownMetricError as UnknownMetricError
-    from shm_monitor.explanation import Explanation as Explanation
-    from shm_monitor.history import History as History
     from shm_monitor.manager import ResourceManager as ResourceManager
     from shm_monitor.monitor import ResourceMonitor as ResourceMonitor
-    from shm_monitor.reader import Reader as Reader
-    from shm_monitor.reader import attach as attach
     from shm_monitor.schema import Level as Level
-    from shm_monitor.snapshot import Snapshot as Snapshot
-    from shm_monitor.status import Status as Status
+    from shm_monitor.segment.status import Status as Status
+    from shm_monitor.snapshot.structs import Snapshot as Snapshot
+    from shm_monitor.worker.explanation import Explanation as Explanation
+    from shm_monitor.worker.history import History as History
+    from shm_monitor.worker.reader import Reader as Reader
+    from shm_monitor.worker.reader import attach as attach
 
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the keys are strings
 

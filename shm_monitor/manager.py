@@ -7,13 +7,13 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from shm_monitor.attachment import ATTACH_POLL_SECONDS, Attachment
-from shm_monitor.config import ResourceConfig
+from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import AlreadyRunningError, SamplerError, SegmentError
-from shm_monitor.handshake import Order
-from shm_monitor.reader import Reader, attach
-from shm_monitor.status import LIVE
-from shm_monitor.supervisor import START_SECONDS, Supervisor
+from shm_monitor.segment.status import LIVE
+from shm_monitor.supervision.handshake import Order
+from shm_monitor.supervision.supervisor import START_SECONDS, Supervisor
+from shm_monitor.worker.attachment import ATTACH_POLL_SECONDS, Attachment
+from shm_monitor.worker.reader import Reader, attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from shm_monitor.schema import Level
-    from shm_monitor.status import Status
+    from shm_monitor.segment.status import Status
 
 LOOK_SECONDS = 2.0  # how long to wait for somebody else's sampler before trying to start one again
 FORCE_CLOCK_VARIABLE = "SHM_MONITOR_FORCE_CLOCK"  # "1": do without the kernel's death mark, to try the fallback

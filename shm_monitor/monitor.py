@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shm_monitor import collectors
+from shm_monitor.collectors.sources import Source, source_for
 from shm_monitor.schema import Unknown, unknown
-from shm_monitor.sources import Source, source_for
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -18,15 +18,15 @@ if sys.flags.isolated:
 else:
     sys.path.insert(0, str(ROOT / "api"))  # python -m pytest has put the checkout itself first
 
-from shm_monitor import names
-from shm_monitor.lock import Lock
-from shm_monitor.publisher import Publisher
+from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import Level, Limit, Metric, Schema
+from shm_monitor.segment import names
+from shm_monitor.segment.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.light_sampler import LightSamplers
+    from tests.support.light_sampler import LightSamplers
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +147,8 @@ def child_environment(**settings: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def light() -> Iterator[LightSamplers]:
-    """Samplers that start in 10 ms, one zygote for all tests; see :mod:`tests.light_sampler`."""
-    from tests.light_sampler import LightSamplers
+    """Samplers that start in 10 ms, one zygote for all tests; see :mod:`tests.support.light_sampler`."""
+    from tests.support.light_sampler import LightSamplers
 
     with LightSamplers() as made:
         yield made

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.nvml_library import StandIn
+from tests.support.nvml_library import StandIn
 
 ANSWERS = {
     "index": "0",

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from shm_monitor.schema import Metric
-from shm_monitor.view import Sample
+from shm_monitor.segment.view import Sample
 
 
 def test_fields_defaults_and_methods_are_those_of_the_class_body() -> None:

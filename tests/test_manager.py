@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shm_monitor import layout, names
 from shm_monitor.errors import UnknownLimitError
 from shm_monitor.manager import ResourceManager
-from shm_monitor.reader import attach
 from shm_monitor.schema import Level
-from tests.children import PYTHON, output_of, run_python
+from shm_monitor.segment import layout, names
+from shm_monitor.worker.reader import attach
 from tests.conftest import child_environment
-from tests.light_sampler import LightSamplers, end, wait_until
-from tests.real_sampler import fast
-from tests.test_supervisor import slowness
+from tests.supervision.test_supervisor import slowness
+from tests.support.children import PYTHON, output_of, run_python
+from tests.support.light_sampler import LightSamplers, end, wait_until
+from tests.support.real_sampler import fast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +29,9 @@ END_SECONDS = 2.0
 
 MANAGE = """
 import os, sys, time
-from shm_monitor.config import ResourceConfig
+from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.manager import ResourceManager
-from shm_monitor.reader import attach
+from shm_monitor.worker.reader import attach
 config = ResourceConfig(name=sys.argv[1], check_interval=0.05, observation_period=1.0, history_seconds=10.0)
 """
 
@@ -128,7 +128,7 @@ def test_the_death_of_the_owner_ends_its_sampler_within_two_seconds(name: str, w
         MANAGE
         + """
 import subprocess, threading
-from shm_monitor import supervisor
+from shm_monitor.supervision import supervisor
 if sys.argv[3] == "starts":
     threading.Thread(target=ResourceManager, args=(config,), daemon=True).start()
     time.sleep(0.3)

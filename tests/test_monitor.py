@@ -12,7 +12,7 @@ import pytest
 
 import shm_monitor as sm
 from tests.conftest import child_environment
-from tests.nvml_library import StandIn
+from tests.support.nvml_library import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dotenv import dotenv_values
 
-from shm_monitor import config_sources, names
+from shm_monitor.config import sources as config_sources
 from shm_monitor.errors import ConfigError, MissingDependencyError
+from shm_monitor.segment import names
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from shm_monitor.config_sources import EnvFile
+    from shm_monitor.config.sources import EnvFile
 
 MODULE = "shm_monitor_api"
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", MODULE)

@@ -7,17 +7,17 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from shm_monitor import names
-from shm_monitor.cli import exits
+from shm_monitor import exits
 from shm_monitor.cli.look import as_json
 from shm_monitor.errors import AlreadyRunningError, UntrustedError
-from shm_monitor.lock import Lock, holder_of
-from shm_monitor.reader import attach
+from shm_monitor.segment import names
+from shm_monitor.segment.lock import Lock, holder_of
+from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     import argparse
 
-    from shm_monitor.status import Status
+    from shm_monitor.segment.status import Status
 
 
 def list_all(given: argparse.Namespace) -> int:
@@ -43,7 +43,7 @@ def clean(given: argparse.Namespace) -> int:  # noqa: ARG001 - every verb takes 
 
 def remove(name: str) -> bool:
     """Remove the files of *name* unless a live sampler holds its lock; return whether they are gone."""
-    from shm_monitor.ownership import unlink_object
+    from shm_monitor.sampler.ownership import unlink_object
 
     if holder_of(name) is not None:
         return False
@@ -63,7 +63,7 @@ def remove(name: str) -> bool:
 
 def doctor(given: argparse.Namespace) -> int:
     """Say what can be measured here, and why not the rest; text fit for a bug report."""
-    from shm_monitor.doctor import examine, is_usable, render
+    from shm_monitor.doctor.report import examine, is_usable, render
 
     checks = examine()
     print(json.dumps([one._asdict() for one in checks], indent=2) if given.json else render(checks))

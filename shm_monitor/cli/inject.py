@@ -6,15 +6,15 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from shm_monitor import injection, layout
-from shm_monitor.cli import exits
+from shm_monitor import exits
 from shm_monitor.errors import ConfigError, UnknownMetricError
-from shm_monitor.reader import attach
+from shm_monitor.segment import injection, layout
+from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     import argparse
 
-    from shm_monitor.snapshot import Snapshot
+    from shm_monitor.snapshot.structs import Snapshot
 
 SECONDS_MAX = 24 * 3600.0
 

@@ -6,12 +6,13 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from shm_monitor.errors import SegmentError
+from shm_monitor.units import size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shm_monitor.reader import Reader
-    from shm_monitor.snapshot import Gpu, LimitState, Snapshot
+    from shm_monitor.snapshot.structs import Gpu, LimitState, Snapshot
+    from shm_monitor.worker.reader import Reader
 
 BAR_WIDTH = 24
 _COLOURS = {"ok": "32", "warn": "33", "prune": "31", "critical": "1;31"}
@@ -84,14 +85,3 @@ def bar(percent: float | None) -> str:
 def known(value: float | None, pattern: str) -> str:
     """Return *value* by *pattern*, or a dash for unknown."""
     return "-" if value is None else pattern.format(value)
-
-
-def size(number: float | None) -> str:
-    """Return a number of bytes for people, in powers of 1024."""
-    if number is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(number) < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"

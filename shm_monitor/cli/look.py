@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shm_monitor.cli import exits
-from shm_monitor.reader import Reader, attach
-from shm_monitor.status import LIVE
+from shm_monitor import exits
+from shm_monitor.segment.status import LIVE
+from shm_monitor.worker.reader import Reader, attach
 
 if TYPE_CHECKING:
     import argparse
 
-    from shm_monitor.status import Status
+    from shm_monitor.segment.status import Status
 
 
 def snapshot(given: argparse.Namespace) -> int:
     """Print the newest sample."""
-    from shm_monitor.snapshot import encode_json, encode_msgpack
-    from shm_monitor.snapshot_table import render_table
+    from shm_monitor.snapshot.structs import encode_json, encode_msgpack
+    from shm_monitor.snapshot.table import render_table
 
     with attach(given.name, timeout=0.0) as reader:
         newest = reader.snapshot()

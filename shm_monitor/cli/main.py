@@ -9,8 +9,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from shm_monitor import __version__, names
-from shm_monitor.cli import exits
+from shm_monitor import __version__, exits
 from shm_monitor.errors import (
     ConfigError,
     MissingDependencyError,
@@ -19,6 +18,7 @@ from shm_monitor.errors import (
     UnknownLimitError,
     UnknownMetricError,
 )
+from shm_monitor.segment import names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

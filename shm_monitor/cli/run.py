@@ -12,22 +12,23 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shm_monitor import names
-from shm_monitor.cli import api, exits, settings
-from shm_monitor.cli.api_keeper import ApiKeeper
+from shm_monitor import exits
+from shm_monitor.cli import api, settings
 from shm_monitor.cli.live import LiveView
 from shm_monitor.errors import AlreadyRunningError, ConfigError, MissingDependencyError
-from shm_monitor.handshake import Order
 from shm_monitor.manager import FORCE_CLOCK_VARIABLE, ResourceManager
-from shm_monitor.reader import attach
-from shm_monitor.sd_notify import Notifier
-from shm_monitor.supervisor import Supervisor
+from shm_monitor.segment import names
+from shm_monitor.supervision.api_keeper import ApiKeeper
+from shm_monitor.supervision.handshake import Order
+from shm_monitor.supervision.sd_notify import Notifier
+from shm_monitor.supervision.supervisor import Supervisor
+from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from shm_monitor.config import ResourceConfig
+    from shm_monitor.config.resource import ResourceConfig
 
 _log = logging.getLogger("shm_monitor")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from shm_monitor.cli import exits
-from shm_monitor.config import ResourceConfig, explain
-from shm_monitor.config_rules import RULES, from_text
+from shm_monitor import exits
+from shm_monitor.config.resource import ResourceConfig, explain
+from shm_monitor.config.settings import RULES, from_text
 from shm_monitor.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shm_monitor.cli import exits, settings
-from shm_monitor.config import ResourceConfig
+from shm_monitor import exits
+from shm_monitor.cli import settings
+from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import ConfigError
-from shm_monitor.reader import attach
+from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     import argparse
 
-    from shm_monitor.episodes import Report
-    from shm_monitor.trace import Trace
+    from shm_monitor.traces.binary import Trace
+    from shm_monitor.traces.episodes import Report
 
 
 def record(given: argparse.Namespace) -> int:
     """Append what the sampler has and what it will measure, until Ctrl-C."""
-    from shm_monitor.recorder import record as record_to
+    from shm_monitor.traces.recorder import record as record_to
 
     with attach(given.name, timeout=0.0) as reader:
         try:
@@ -40,8 +41,8 @@ def record(given: argparse.Namespace) -> int:
 
 def replay(given: argparse.Namespace) -> int:
     """Print what the configuration would have decided over a recorded trace, and how another one differs."""
-    from shm_monitor.episodes import compare
-    from shm_monitor.replay import load
+    from shm_monitor.traces.episodes import compare
+    from shm_monitor.traces.replay import load
 
     try:
         trace = load(given.file)
@@ -58,12 +59,12 @@ def replay(given: argparse.Namespace) -> int:
 
 
 def _decided(trace: Trace, config: ResourceConfig, *, page: str | None) -> Report:
-    from shm_monitor.replay import decide_over, progress_bar
+    from shm_monitor.traces.replay import decide_over, progress_bar
 
     with progress_bar(len(trace)) as progress:
         done = decide_over(trace, config, progress=progress)
     if page is not None:
-        from shm_monitor.report import html
+        from shm_monitor.traces.report import html
 
         try:
             Path(page).write_text(html(done), encoding="utf-8")

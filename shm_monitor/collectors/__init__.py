@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shm_monitor.collectors.base import Collector
-from shm_monitor.collectors.cgroup import Scope
+from shm_monitor.collectors.cgroup.scope import Scope
 from shm_monitor.collectors.cpu import CpuCollector
 from shm_monitor.collectors.disk import DiskCollector, MountCollector
 from shm_monitor.collectors.files import Roots
@@ -67,9 +67,9 @@ def _gpu(
 ) -> list[Collector]:
     """Return the collector of the GPUs; imported only here, as NVML is a driver's library."""
     try:
-        from shm_monitor.collectors.gpu import discover_gpu
+        from shm_monitor.collectors.gpu.collector import discover_gpu
     except ModuleNotFoundError as error:
-        if error.name != "shm_monitor.collectors.gpu":
+        if error.name != "shm_monitor.collectors.gpu.collector":
             raise
         return []
     proc = Path(roots.proc)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from shm_monitor.collectors.base import Array
-from shm_monitor.collectors.cgroup import Cgroups, Scope
-from shm_monitor.collectors.cgroup_cpu import Allowed, LevelRate, levels
+from shm_monitor.collectors.cgroup.cpu import Allowed, LevelRate, levels
+from shm_monitor.collectors.cgroup.scope import Cgroups, Scope
 from shm_monitor.collectors.cpu_ticks import ALL, Share, TickReader, Window
 from shm_monitor.collectors.files import ERROR, NOT_SUPPORTED, ProcFile, Roots, difference, is_known, percent, words
 from shm_monitor.schema import Metric

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from shm_monitor.collectors.base import Array
-from shm_monitor.collectors.cgroup import Cgroups, Scope
-from shm_monitor.collectors.cgroup_memory import Level, Reading, levels
+from shm_monitor.collectors.cgroup.memory import Level, Reading, levels
+from shm_monitor.collectors.cgroup.scope import Cgroups, Scope
 from shm_monitor.collectors.files import (
     ERROR,
     NOT_SUPPORTED,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from shm_monitor.collectors.base import Array
-from shm_monitor.collectors.cgroup import Cgroups, Scope
+from shm_monitor.collectors.cgroup.scope import Cgroups, Scope
 from shm_monitor.collectors.files import NOT_SUPPORTED, ProcFile, Rate, Roots, is_known, number, why
 from shm_monitor.schema import Metric
 

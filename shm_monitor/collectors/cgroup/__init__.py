@@ -1,0 +1,1 @@
+"""What the control groups above us allow and use."""

@@ -1,0 +1,1 @@
+"""Settings: one door in, whatever they come from."""

@@ -1,0 +1,1 @@
+"""A configuration and a schema become the tables that the kernels decide by."""

@@ -1,0 +1,106 @@
+"""Which limits there are: the configuration against what is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from shm_monitor.schema import Limit, Metric
+
+_NO_DEVICES: Mapping[str, str] = MappingProxyType({})
+MEBIBYTE = 1 << 20  # what the configuration calls an MB
+
+
+class LimitConfig(Protocol):
+    """The settings that make limits; :class:`shm_monitor.config.resource.ResourceConfig` has them."""
+
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def target_utilization(self) -> float: ...
+    @property
+    def max_memory_usage_mb(self) -> float | None: ...
+    @property
+    def max_cpu_usage_percent(self) -> float | None: ...
+    @property
+    def max_gpu_usage_percent(self) -> float | None: ...
+    @property
+    def max_gpu_memory_percent(self) -> float | None: ...
+    @property
+    def max_network_usage_bytes_per_second(self) -> float | None: ...
+
+
+class Rule(NamedTuple):
+    """One limit and where its numbers are among the values of a sample; -1 is nowhere.
+
+    Args:
+        limit: its name, metric, unit and device.
+        value: the rolled metric that it looks at.
+        ceiling: the configured limit, in the unit of the metric; NaN is 90 % of the capacity.
+        target: the share of the limit that pressure must fall below; NaN switches the limit off: it can be watched
+            and presses nothing.
+        capacity: the metric that says what there is; it is read from each sample, since it can change.
+        capacity_constant: what there is, where that never changes; NaN for what slows down rather than runs out.
+        reclaims: the counter of reclaim events.
+        ooms: the counter of OOM events.
+    """
+
+    limit: Limit
+    value: int
+    ceiling: float
+    target: float
+    capacity: int = -1
+    capacity_constant: float = math.nan
+    reclaims: int = -1
+    ooms: int = -1
+
+
+def rules(
+    config: LimitConfig, metrics: Sequence[Metric], *, devices: Mapping[str, str] = _NO_DEVICES
+) -> tuple[Rule, ...]:
+    """Return the limits in the order of their flags: memory, cpu, network, each GPU, the memory of each GPU.
+
+    What is measured has its place here, switched off where no limit is configured: so a worker can watch it, and a
+    limit that is configured later changes no offset of the segment. Memory always has a limit.
+
+    Args:
+        config: the settings.
+        metrics: in the order of the values of a sample, the rolled ones first.
+        devices: the UUID of each GPU by its instance.
+    """
+    target = config.target_utilization if config.enabled else math.nan
+    memory_limit = math.nan if config.max_memory_usage_mb is None else config.max_memory_usage_mb * MEBIBYTE
+    wanted = (  # the name of the limit, its group and field, the ceiling, the constant capacity
+        ("memory", "memory", "usage_bytes", memory_limit, math.nan),
+        ("cpu", "cpu", "cpu_percent", config.max_cpu_usage_percent, math.nan),
+        ("network", "network", "usage_bytes_per_second", config.max_network_usage_bytes_per_second, math.nan),
+        ("gpu", "gpu", "utilization_percent", config.max_gpu_usage_percent, math.nan),
+        ("gpu-memory", "gpu", "memory_percent", config.max_gpu_memory_percent, 100.0),
+    )
+    found = []
+    for name, group, field, ceiling, capacity in wanted:
+        for place, metric in enumerate(metrics):
+            if (metric.group, metric.field) != (group, field) or not _is_whole(metric):
+                continue
+            limit_name = f"{name}:{metric.instance}" if metric.instance else name
+            limit = Limit(limit_name, metric.name, metric.unit, devices.get(metric.instance, ""))
+            bounds = (math.nan, math.nan) if ceiling is None else (ceiling, target)
+            found.append(Rule(limit, place, *bounds, capacity_constant=capacity))
+    return tuple(_with_capacity(rule, metrics) if rule.limit.name == "memory" else rule for rule in found)
+
+
+def _is_whole(metric: Metric) -> bool:
+    """Return whether *metric* is of the whole resource; of a network, one interface is a part, of GPUs each is one."""
+    return metric.group == "gpu" or not metric.instance
+
+
+def _with_capacity(rule: Rule, metrics: Sequence[Metric]) -> Rule:
+    """Return the memory *rule* with its capacity and its counters of kernel events, where *metrics* have them."""
+    places = {metric.name: place for place, metric in enumerate(metrics)}
+    return rule._replace(
+        capacity=places.get("memory.capacity_bytes", -1),
+        reclaims=places.get("memory.reclaim_events_count", -1),
+        ooms=places.get("memory.oom_events_count", -1),
+    )

@@ -1,0 +1,1 @@
+"""What this machine lets the monitor see and do, and what is wrong."""

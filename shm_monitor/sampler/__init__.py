@@ -1,0 +1,1 @@
+"""The one process that measures and writes: ``python -m shm_monitor.sampler``."""

@@ -1,0 +1,187 @@
+"""One sample after the other: read the sources, roll the statistics, decide, publish."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shm_monitor import collectors
+from shm_monitor.collectors.sources import Source, source_for
+from shm_monitor.decision.decider import Decider
+from shm_monitor.decision.rules import Rule, rules
+from shm_monitor.kernels import Rolling, compile_in_background
+from shm_monitor.sampler.own_cost import OwnCost
+from shm_monitor.sampler.publisher import Publisher
+from shm_monitor.schema import STATE_FIELDS, Schema, ordered
+from shm_monitor.segment.flags import INJECTED
+from shm_monitor.segment.injection import Injector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from shm_monitor.collectors.base import Collector
+    from shm_monitor.config.resource import ResourceConfig
+    from shm_monitor.supervision.handshake import Order
+
+_log = logging.getLogger("shm_monitor.sampler")
+
+# Kernels that numba has in its cache are there in 0.1 to 0.3 s; a cold cache takes 3 s, and samples go on interpreted.
+COMPILED_SECONDS = 0.5
+
+
+class Sampler:
+    """One sampler of one name, from its first sample to its clean stop."""
+
+    def __init__(
+        self,
+        order: Order,
+        sources: Sequence[Source],
+        *,
+        kernel_marks_death: bool,
+        clock: Callable[[], int] = time.monotonic_ns,
+        realtime: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Open the segment; the lock of its name must be held.
+
+        Raises:
+            NoSpaceError: shared memory is full.
+        """
+        config = order.config
+        compile_in_background().join(COMPILED_SECONDS)
+        self._clock = clock
+        self._realtime = realtime
+        self._cost = OwnCost(sources, clock)
+        self._sources: list[Source] = [*sources, source_for(self._cost, config.check_interval, clock)]
+        metrics = [metric for source in self._sources for metric in source.collector.metrics]
+        order_of = ordered(metrics)
+        table = tuple(metrics[index] for index in order_of)
+        self._places = _places(self._sources, order_of)
+        facts = _facts(sources)
+        devices = {one["instance"]: one["uuid"] for one in facts.get("gpu", {}).get("devices", ())}
+        chosen = rules(config, table, devices=devices)
+        self._publisher = Publisher(
+            config.name,
+            Schema(table, tuple(rule.limit for rule in chosen), _names(sources), facts, STATE_FIELDS),
+            slot_count=config.history_slots,
+            interval_ns=int(config.check_interval * 1e9),
+            stale_after_ns=int(config.stale_after_seconds * 1e9),
+            kernel_marks_death=kernel_marks_death,
+            accepts_injection=config.allow_injection,
+        )
+        places = {metric.name: place for place, metric in enumerate(table)}
+        self._injector = Injector(config.name, places, clock) if config.allow_injection else None
+        self._rolling, self._decider = self._deciders(config, chosen)
+
+    @property
+    def taken_over(self) -> bool:
+        """True when the history of a dead sampler goes on."""
+        return self._publisher.taken_over
+
+    @property
+    def missed_turns_count(self) -> int:
+        """Turns that were skipped for being late; the loop writes it for the next sample."""
+        return self._cost.missed_turns_count
+
+    @missed_turns_count.setter
+    def missed_turns_count(self, count: int) -> None:
+        self._cost.missed_turns_count = count
+
+    def sample(self) -> None:
+        """Take one sample: readings, statistics, decision, flags.
+
+        Raises:
+            Fenced: another sampler took the segment; nothing was written.
+        """
+        began_ns, realtime_ns = self._clock(), self._realtime()
+        record = self._publisher.record
+        values = record["values"][0]
+        for source, (local, places) in zip(self._sources, self._places, strict=True):
+            source.read(local)
+            values[places] = local
+        injected = {} if self._injector is None else self._injector.current()
+        for place, value in injected.items():
+            values[place] = value
+        record["mono_ns"] = began_ns
+        record["number"] = self._publisher.head + 1
+        self._rolling.advance(record)
+        self._decider.decide(record)
+        if injected:
+            record["verdict"] |= np.uint64(INJECTED)
+        self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=self._decider.words)
+        for index, source in enumerate(self._sources[:-1]):
+            self._publisher.tell_collector(
+                index, last_ok_mono_ns=source.last_ok_mono_ns, error_count=source.errors_count
+            )
+        self._cost.sample_duration_seconds = (self._clock() - began_ns) / 1e9
+
+    def close(self) -> None:
+        """Stop cleanly: readers see "stopped" at once, and the name goes."""
+        for source in self._sources:
+            try:
+                source.close()
+            except Exception:  # noqa: BLE001 - whatever a driver's binding raises; readers must hear that we stop
+                _log.exception("collector %s does not close", source.collector.name)
+        del self._rolling, self._decider  # their views pin the mapping
+        self._publisher.close()
+
+    def _deciders(self, config: ResourceConfig, chosen: Sequence[Rule]) -> tuple[Rolling, Decider]:
+        publisher = self._publisher
+        rolling = Rolling(
+            publisher.ring, rolled=publisher.record["means"].shape[1], period_seconds=config.observation_period
+        )
+        decider = Decider(
+            chosen,
+            publisher.ring,
+            period_seconds=config.observation_period,
+            interval_seconds=config.check_interval,
+            horizon_seconds=config.forecast_horizon,
+        )
+        if publisher.taken_over:
+            rolling.rebuild(publisher.head)
+            decider.resume(publisher.last["limits"][0])
+        return rolling, decider
+
+
+def sources_for(order: Order) -> list[Source]:
+    """Return the sources that *order* asks for, its further collectors last."""
+    config = order.config
+    found: list[Collector] = collectors.discover(
+        scope=config.scope,
+        interfaces=config.interfaces,
+        mounts=config.mounts,
+        gpus=config.gpus,
+        gpu_interval=config.gpu_interval,
+        cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES") if config.only_visible_gpus else None,
+        owner_pid=order.owner_pid,
+    )
+    for path in order.collectors:
+        module, _, factory = path.partition(":")
+        found.append(getattr(importlib.import_module(module), factory)())
+    return [source_for(collector, config.check_interval) for collector in found]
+
+
+def _names(sources: Sequence[Source]) -> tuple[str, ...]:
+    return tuple(source.collector.name for source in sources)
+
+
+def _facts(sources: Sequence[Source]) -> dict[str, Any]:
+    return {source.collector.name: dict(source.collector.facts) for source in sources}
+
+
+def _places(sources: Sequence[Source], order_of: Sequence[int]) -> list[tuple[NDArray[np.float64], NDArray[np.intp]]]:
+    """Return for each source a buffer of its own and where its readings go among the values."""
+    place_of = np.empty(len(order_of), np.intp)
+    place_of[order_of] = np.arange(len(order_of))
+    counts = [len(source.collector.metrics) for source in sources]
+    starts = np.cumsum([0, *counts])
+    return [
+        (np.empty(count), place_of[start : start + count])
+        for start, count in zip(starts[:-1].tolist(), counts, strict=True)
+    ]

@@ -1,0 +1,86 @@
+"""False readings on purpose, so that users can try how their workers react.
+
+A file beside the segment says which metrics read what, and until when. The sampler obeys it only with
+``allow_injection``, and marks each sample that it touched (:data:`flags.INJECTED`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from shm_monitor.segment.names import INJECT_SUFFIX, side_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Injection(NamedTuple):
+    """Readings by flat metric name (``memory.usage_bytes``), and when they end, on the monotonic clock."""
+
+    values: dict[str, float]
+    until_mono_ns: int
+
+
+def write(name: str, values: Mapping[str, float], seconds: float) -> None:
+    """Tell the sampler *name* to read *values* for *seconds*; replaces what was told before."""
+    path = side_path(name, INJECT_SUFFIX)
+    until = time.monotonic_ns() + int(seconds * 1e9)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        json.dump({"values": dict(values), "until_mono_ns": until}, file)
+
+
+def end(name: str) -> None:
+    """Take back what was injected."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(side_path(name, INJECT_SUFFIX))
+
+
+def read(name: str) -> Injection | None:
+    """Return what is injected into *name*, or None: nothing, not ours, half-written, or over."""
+    try:
+        fd = os.open(side_path(name, INJECT_SUFFIX), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8") as file:
+            found = os.fstat(fd)
+            if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return None
+            table = json.load(file)
+        values = {str(key): float(value) for key, value in table["values"].items()}
+        injection = Injection(values, int(table["until_mono_ns"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return injection if injection.until_mono_ns > time.monotonic_ns() else None
+
+
+class Injector:
+    """The sampler's side: puts injected readings in the place of real ones. One stat, 2 us, per sample."""
+
+    def __init__(self, name: str, places: Mapping[str, int], clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Inject into *name*, whose metrics have these *places* among the values of a sample."""
+        self._name = name
+        self._path = side_path(name, INJECT_SUFFIX)
+        self._places = places
+        self._clock = clock
+        self._seen: tuple[int, int] | None = None
+        self._now: Injection | None = None
+
+    def current(self) -> dict[int, float]:
+        """Return the injected readings by place; empty when there are none."""
+        try:
+            found = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            self._seen = self._now = None
+            return {}
+        if (found.st_ino, found.st_mtime_ns) != self._seen:
+            self._seen = found.st_ino, found.st_mtime_ns
+            self._now = read(self._name)
+        if self._now is None or self._now.until_mono_ns <= self._clock():
+            return {}
+        return {self._places[name]: value for name, value in self._now.values.items() if name in self._places}

@@ -1,0 +1,1 @@
+"""Keep processes alive: the sampler, and the API beside it."""

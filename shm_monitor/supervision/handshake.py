@@ -1,0 +1,102 @@
+"""What a supervisor and its sampler say to each other: one order in, one report out.
+
+The order goes in over standard input, which then stays open: its end means that the owner is gone.
+The report comes out over standard output: one line of JSON, ready or why not.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO
+
+import msgspec
+
+from shm_monitor import errors
+from shm_monitor.config.resource import ResourceConfig
+from shm_monitor.errors import AlreadyRunningError, MonitorError, SamplerError
+
+_LENGTH = struct.Struct("<I")
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sampler is told at its start.
+
+    Args:
+        config: the whole configuration.
+        owner_pid: the process whose end ends the sampler; also the root of the tree of workers that it measures.
+        force_clock: do not use the kernel's death mark, so that readers fall back to the clock.
+        collectors: further collectors, as ``module:factory``.
+    """
+
+    config: ResourceConfig
+    owner_pid: int
+    force_clock: bool = False
+    collectors: tuple[str, ...] = ()
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of the start: *error* names an exception of :mod:`shm_monitor.errors`, or is empty."""
+
+    pid: int
+    taken_over: bool = False
+    kernel_marks_death: bool = False
+    error: str = ""
+    message: str = ""
+    holder_pid: int = 0
+
+
+def send_order(fd: int, order: Order) -> None:
+    """Write *order* to the pipe *fd*, which stays open; an order is far smaller than a pipe's buffer."""
+    data = msgspec.msgpack.encode(order)
+    os.write(fd, _LENGTH.pack(len(data)) + data)
+
+
+def receive_order(pipe: BinaryIO) -> Order:
+    """Return the order that :func:`send_order` wrote.
+
+    Raises:
+        EOFError: the owner ended before it had written all of it.
+    """
+    length = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))[0]
+    return msgspec.msgpack.decode(_exactly(pipe, length), type=Order)
+
+
+def encode_report(report: Report) -> bytes:
+    """Return *report* as one line."""
+    return msgspec.json.encode(report) + b"\n"
+
+
+def decode_report(line: bytes) -> Report:
+    """Return the report in *line*.
+
+    Raises:
+        SamplerError: the sampler ended without one.
+    """
+    try:
+        return msgspec.json.decode(line, type=Report)
+    except msgspec.DecodeError:
+        raise SamplerError("the sampler ended before its first sample; its log on stderr says why") from None
+
+
+def report_of(error: MonitorError, pid: int) -> Report:
+    """Return the report of a start that failed with *error*."""
+    holder = error.holder_pid if isinstance(error, AlreadyRunningError) else 0
+    return Report(pid=pid, error=type(error).__name__, message=str(error), holder_pid=holder)
+
+
+def error_of(report: Report, name: str) -> MonitorError:
+    """Return the exception that *report* describes, of its own type where that takes no more than a message."""
+    if report.error == AlreadyRunningError.__name__:
+        return AlreadyRunningError(name, report.holder_pid)
+    kind = getattr(errors, report.error, SamplerError)
+    rebuilt = kind.__new__(kind) if issubclass(kind, MonitorError) else SamplerError()
+    rebuilt.args = (report.message,)
+    return rebuilt
+
+
+def _exactly(pipe: BinaryIO, size: int) -> bytes:
+    data = pipe.read(size)
+    if len(data) != size:
+        raise EOFError(f"{len(data)} of {size} bytes")
+    return data

@@ -1,0 +1,1 @@
+"""Recorded samples: written, read, replayed and reported."""

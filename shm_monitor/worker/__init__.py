@@ -1,0 +1,1 @@
+"""What a worker holds: the question "should I?", and everything behind the answer."""

@@ -1,0 +1,238 @@
+"""Follow one name across the deaths, restarts and changes of its sampler, and answer the one question.
+
+This module and all it imports are the standard library alone: it runs in every data-loader worker.
+"""
+
+from __future__ import annotations
+
+import time
+
+from shm_monitor.errors import MonitorError, NotFoundError, NotReadyError, SegmentError, StaleError
+from shm_monitor.light import TYPE_CHECKING
+from shm_monitor.schema import Level
+from shm_monitor.segment import layout, names
+from shm_monitor.segment.address import HotByte, address_of, hot_byte
+from shm_monitor.segment.flags import HOT_BYTE, level_of
+from shm_monitor.segment.layout import KERNEL_MARKS_DEATH
+from shm_monitor.segment.mapping import identity
+from shm_monitor.segment.status import LIVE, beat_age_ns, state_of, state_of_error
+from shm_monitor.segment.view import View
+from shm_monitor.worker.watching import OVERALL, flag_indices, is_one_limit, known_indices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    OnStale = Literal["never", "always", "hold", "raise"]
+
+ON_STALE: tuple[OnStale, ...] = ("never", "always", "hold", "raise")
+
+LOOK_AGAIN_SECONDS = 1.0  # how often a reader without a live sampler looks for one
+ATTACH_POLL_SECONDS = 0.01
+_ASK = True  # in place of a hot byte, always leads to the slow path: no sampler, or one that only a clock can tell dead
+
+
+def _question(slow_path: Callable[[], bool]) -> tuple[Callable[[], bool], Callable[[list[HotByte]], None]]:
+    """Return should_prune() and the function that binds it to other hot bytes.
+
+    Closures, not methods: a cell costs less than an attribute, and who keeps the function keeps the rebinding too.
+    """
+    flag: HotByte | bool = _ASK
+
+    def should_prune() -> bool:
+        if flag:
+            return slow_path()
+        return False
+
+    def bind(hot_bytes: list[HotByte]) -> None:
+        nonlocal flag
+        flag = hot_bytes[0] if hot_bytes else _ASK
+
+    return should_prune, bind
+
+
+def _question_of_several(slow_path: Callable[[], bool]) -> tuple[Callable[[], bool], Callable[[list[HotByte]], None]]:
+    """Return the same for k watched limits: at most k byte loads."""
+    flags: tuple[HotByte | bool, ...] = (_ASK,)
+
+    def should_prune() -> bool:
+        for flag in flags:
+            if flag:
+                return slow_path()
+        return False
+
+    def bind(hot_bytes: list[HotByte]) -> None:
+        nonlocal flags
+        flags = tuple(hot_bytes) or (_ASK,)
+
+    return should_prune, bind
+
+
+class Attachment:
+    """The segment that a name has now, and what to answer while it has none that lives.
+
+    Attributes:
+        name: of the sampler.
+        watch: the limits asked for; None for the overall verdict.
+        on_stale: what to answer while no sampler is alive.
+        indices: the flags of the watched limits.
+        trouble: why there is no segment, while there is none.
+        should_prune: the question, bound to the hot bytes of the segment that the name has now.
+    """
+
+    def __init__(self, name: str, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> None:
+        """Prepare; :meth:`open` looks for the sampler."""
+        self.name = name
+        self.watch = watch
+        self.on_stale = on_stale
+        self.indices = OVERALL
+        self.trouble: SegmentError = NotFoundError(name, names.object_path(name))
+        self._view: View | None = None
+        self._next_look = 0.0
+        self._warned_of: object = None
+        self._closed = False
+        self._kept: dict[tuple[int, int], View] = {}
+        question = _question if watch is None or is_one_limit(watch) else _question_of_several
+        self.should_prune, self._bind = question(self._decide)
+
+    def open(self, *, timeout: float, required: bool) -> None:
+        """Look for the sampler until it is there, or raise when *required* and it is not in *timeout* seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self._use(View(self.name), strict=required)
+            except (NotFoundError, NotReadyError) as error:
+                self.trouble = error
+                if time.monotonic() >= deadline:
+                    if required:
+                        raise
+                    return None
+            except SegmentError as error:
+                self.trouble = error
+                if required:
+                    raise
+                return None
+            time.sleep(ATTACH_POLL_SECONDS)
+
+    def view(self) -> View:
+        """Return the segment as it is now, after looking again where the old one is gone.
+
+        Raises:
+            SegmentError: there is none; says why.
+        """
+        self.live_words()
+        if self._view is None:
+            raise self.trouble.with_traceback(None)  # raised again and again, it would grow each time
+        return self._view
+
+    @property
+    def state(self) -> str:
+        """What the sampler is now, by the words of :mod:`shm_monitor.status`."""
+        return state_of_error(self.trouble) if self._view is None else state_of(self._view)
+
+    def level(self) -> Level:
+        """Return the highest level of the watched limits; while no sampler is alive, what *on_stale* stands for."""
+        words = self.live_words()
+        return self.stale_level() if words is None else max(map(level_of, words))
+
+    def flags(self) -> list[tuple[int, int]]:
+        """Return address and word of each watched flag; the addresses stay mapped while this attachment exists.
+
+        Raises:
+            SegmentError: there is no segment.
+        """
+        view = self.view()
+        self._kept[view.identity] = view
+        start = address_of(view.memory) + layout.FLAGS_OFFSET
+        return [(start + index * layout.FLAG_STRIDE, view.flag(index)) for index in self.indices]
+
+    def close(self) -> None:
+        """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone.
+
+        Not unmapped by force: another thread may be between two flags, and would read where nothing is.
+        """
+        self._closed = True
+        self._bind([])
+        self._view = None
+        self.trouble = NotFoundError(self.name, "(closed reader)")
+
+    def _decide(self) -> bool:
+        """Answer when a hot byte is not zero: pressed, or dead, stopped, retired, taken over, or never there."""
+        return self.level() >= Level.PRUNE
+
+    def live_words(self) -> list[int] | None:
+        """Return the watched flags of a live sampler, looking for a new one where the old is gone; else None."""
+        for _ in range(2):
+            view = self._view
+            if view is not None and state_of(view) == LIVE:
+                self._warned_of = None
+                return [view.flag(index) for index in self.indices]
+            if not self._found_another(view):
+                return None
+        return None
+
+    def _found_another(self, old: View | None) -> bool:
+        """Look whether the name has a segment other than *old*, at most once a second; if so, use it."""
+        now = time.monotonic()
+        if self._closed or now < self._next_look:
+            return False
+        self._next_look = now + LOOK_AGAIN_SECONDS
+        if old is not None and identity(self.name) in {old.identity, None}:
+            return False
+        try:
+            self._use(View(self.name), strict=False)
+        except SegmentError as error:
+            self.trouble = error
+            return False
+        return True
+
+    def _use(self, view: View, *, strict: bool) -> None:
+        """Make *view* the one to answer from; the old one goes when nobody holds its bytes."""
+        if self.watch is None:
+            indices = OVERALL
+        else:
+            indices = (flag_indices if strict else known_indices)(self.watch, view.schema)
+        self.indices = indices
+        self._view = view
+        self._next_look = 0.0
+        by_kernel = view.word(layout.CAPABILITIES_OFFSET) & KERNEL_MARKS_DEATH
+        self._bind([hot_byte(view.memory, _hot_offset(index)) for index in indices] if by_kernel else [])
+
+    def stale_level(self) -> Level:
+        """Return the level that *on_stale* stands for; warn once per death."""
+        if self.on_stale == "raise":
+            raise StaleError(self.name, self.state, self._age_or_zero())
+        self._warn_once()
+        if self.on_stale == "always":
+            return Level.PRUNE
+        if self.on_stale == "hold" and self._view is not None:
+            return max(level_of(self._view.flag(index)) for index in self.indices)
+        return Level.OK
+
+    def _age_or_zero(self) -> float:
+        try:
+            return 0.0 if self._view is None else beat_age_ns(self._view) / 1e9
+        except MonitorError:
+            return 0.0
+
+    def _warn_once(self) -> None:
+        """Log one warning per death, not per question."""
+        view = self._view
+        # Not the epoch: a sampler that starts stores its own before its first sample, in the middle of the same death.
+        death = "absent" if view is None else (view.identity, view.word(layout.INCARNATION_OFFSET))
+        state = self.state
+        if self._warned_of == death or self._closed or state == LIVE:  # it has come back since we looked
+            return
+        self._warned_of = death
+        import logging  # 5 ms that only a worker without a sampler pays
+
+        logging.getLogger("shm_monitor").warning(
+            "the sampler %r is %s: should_prune() answers by on_stale=%r until one is back; try: shm-monitor status",
+            self.name,
+            state,
+            self.on_stale,
+        )
+
+
+def _hot_offset(index: int) -> int:
+    return layout.FLAGS_OFFSET + index * layout.FLAG_STRIDE + HOT_BYTE

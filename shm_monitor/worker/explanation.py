@@ -1,0 +1,148 @@
+"""Why a worker is asked to shed: the numbers as they were when each reason was set, not as they are now."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shm_monitor.schema import Level
+from shm_monitor.units import amount
+from shm_monitor.worker.limits import REASONS, LimitNumbers, limits_in
+
+if TYPE_CHECKING:
+    from shm_monitor.segment.view import Sample, View
+
+
+class ReasonState(msgspec.Struct, frozen=True, gc=False):
+    """One reason of one limit that holds now.
+
+    Args:
+        limit: memory, cpu, network, ``gpu:3`` ...
+        reason: level, forecast, capacity or event.
+        level: what it asks: prune or critical.
+        unit: of the numbers.
+        scope: whose limit it is, where the metric has one (host, or a cgroup path); as it is now.
+        since: when it was set, in unix seconds.
+        value: the reading when it was set; so are the mean, the limit, the capacity and the seconds to the limit.
+    """
+
+    limit: str
+    reason: str
+    level: str
+    unit: str
+    scope: str
+    since: float
+    value: float | None
+    mean: float | None
+    limit_value: float | None
+    capacity: float | None
+    seconds_to_limit: float | None
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        parts = [f"{self.limit}: {self.reason} ({self.level})", f"at {amount(self.value, self.unit)}"]
+        parts += [
+            f"{name} {amount(number, self.unit)}"
+            for name, number in (("mean", self.mean), ("limit", self.limit_value), ("capacity", self.capacity))
+            if number is not None
+        ]
+        if self.seconds_to_limit is not None:
+            parts.append(f"{self.seconds_to_limit:.1f} s to the end")
+        if self.scope:
+            parts.append(f"scope {self.scope}")
+        return ", ".join([*parts, f"since {time.strftime('%H:%M:%S', time.localtime(self.since))}"])
+
+
+class Explanation(msgspec.Struct, frozen=True, gc=False):
+    """The verdict on the watched limits, and every reason that holds.
+
+    Args:
+        should_prune: what :meth:`Reader.should_prune` answers, less ``on_stale``.
+        level: ok, warn, prune or critical.
+        timestamp: of the sample, in unix seconds.
+        stale: true when no live sampler stands behind it.
+        reasons: the most pressing first; empty below prune.
+    """
+
+    should_prune: bool
+    level: str
+    timestamp: float
+    stale: bool
+    reasons: tuple[ReasonState, ...]
+
+    def __str__(self) -> str:
+        """Return it as text: the level, then a line per reason."""
+        head = self.level.upper() + (" (STALE)" if self.stale else "")
+        return "\n  ".join([head, *map(str, self.reasons)])
+
+
+_LEVEL_OF_REASON = {"level": Level.PRUNE, "forecast": Level.PRUNE, "capacity": Level.CRITICAL, "event": Level.PRUNE}
+
+
+def explain(sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool) -> Explanation:
+    """Return why the limits whose flags are *indices* stand where they do in *sample*."""
+    limits = list(limits_in(sample, view, indices))
+    level = max((limit.level for limit in limits), default=Level.OK)
+    offset = sample.realtime_ns * 1e-9 - sample.mono_ns * 1e-9
+    values = _values(sample, view)
+    reasons = [one for limit in limits for one in _reasons(limit, offset, _scope(limit, view, values))]
+    reasons.sort(key=lambda one: (-Level[one.level.upper()], one.since))
+    return Explanation(
+        should_prune=level >= Level.PRUNE,
+        level=level.name.lower(),
+        timestamp=sample.realtime_ns * 1e-9,
+        stale=stale,
+        reasons=tuple(reasons),
+    )
+
+
+def _reasons(limit: LimitNumbers, offset: float, scope: str) -> list[ReasonState]:
+    """Return the reasons of *limit* that hold; *offset* turns monotonic seconds into unix seconds."""
+    bits = int(_known(limit.numbers["reasons"]) or 0)
+    found = []
+    for bit, reason in enumerate(REASONS):
+        if bits >> bit & 1:
+            at = {key: _known(limit.numbers[f"{reason}_{key}"]) for key in _AS_SET}
+            # An OOM kill is an event, and critical: the level of the limit says so.
+            level = max(_LEVEL_OF_REASON[reason], limit.level if reason == "event" else Level.OK)
+            found.append(
+                ReasonState(
+                    limit=limit.limit.name,
+                    reason=reason,
+                    level=level.name.lower(),
+                    unit=limit.limit.unit,
+                    scope=scope,
+                    since=limit.numbers[f"{reason}_since_seconds"] + offset,
+                    value=at["value"],
+                    mean=at["mean"],
+                    limit_value=at["limit"],
+                    capacity=at["capacity"],
+                    seconds_to_limit=at["seconds_to_limit"],
+                )
+            )
+    return found
+
+
+_AS_SET = ("value", "mean", "limit", "capacity", "seconds_to_limit")
+
+
+def _known(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _values(sample: Sample, view: View) -> memoryview[float]:
+    slot = view.slot
+    return memoryview(sample.data)[slot.values : slot.means].cast("d")
+
+
+def _scope(limit: LimitNumbers, view: View, values: memoryview[float]) -> str:
+    """Return whose memory *limit* looks at; empty for a limit without scopes."""
+    group = limit.limit.metric.partition(".")[0]
+    scopes: Any = view.schema.facts.get(group, {}).get("scopes", [])
+    place = next((at for at, metric in enumerate(view.schema.metrics) if metric.name == f"{group}.scope"), None)
+    if place is None or not isinstance(scopes, list) or not 0 <= values[place] < len(scopes):  # a NaN is neither
+        return ""
+    return str(scopes[int(values[place])])

@@ -1,0 +1,252 @@
+"""What a worker holds: the question "should I?", answered by one byte load, and everything behind the answer.
+
+This module and all it imports are the standard library alone: it runs in every data-loader worker.
+"""
+
+from __future__ import annotations
+
+import time
+
+from shm_monitor.errors import ConfigError, SegmentError
+from shm_monitor.light import TYPE_CHECKING
+from shm_monitor.schema import Level, Reason
+from shm_monitor.segment import layout, names
+from shm_monitor.segment.flags import HOT_BYTE, INJECTED, reasons_of
+from shm_monitor.segment.status import LIVE, Status, beat_age_ns, state_of, state_of_error, status_of
+from shm_monitor.worker.attachment import ON_STALE, Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from shm_monitor.segment.view import View
+    from shm_monitor.snapshot.decoder import Decoder
+    from shm_monitor.snapshot.structs import Snapshot
+    from shm_monitor.worker.attachment import OnStale
+    from shm_monitor.worker.explanation import Explanation
+    from shm_monitor.worker.headroom import Headroom
+    from shm_monitor.worker.history import History
+
+
+def attach(
+    name: str | None = None,
+    *,
+    timeout: float = 5.0,
+    watch: Iterable[str] | None = None,
+    on_stale: OnStale = "never",
+    required: bool = True,
+) -> Reader:
+    """Return a reader of the sampler *name*. Costs about 0.1 ms once its sampler runs.
+
+    Args:
+        name: of the sampler; else ``SHM_MONITOR_NAME``, else ``default``.
+        timeout: how many seconds to wait for a sampler that is absent or still starting.
+        watch: the limits that :meth:`Reader.should_prune` asks for (``memory``, ``cpu``, ``network``, ``gpu``,
+            ``gpu:3``, ``gpu-memory:3``, a UUID); None for the overall verdict.
+        on_stale: what to answer while no sampler is alive: ``never`` (False), ``always`` (True),
+            ``hold`` (the last verdict) or ``raise`` (:class:`StaleError`).
+        required: false never raises for what the sampler does: until one appears the reader answers by *on_stale*
+            and looks again at most once a second.
+
+    Raises:
+        ConfigError: *name* or *on_stale* is none of those allowed.
+        SegmentError: no segment that can be read (one of its kinds), and *required*.
+        UnknownLimitError: *watch* names a limit that the sampler does not have, and *required*.
+    """
+    if on_stale not in ON_STALE:
+        raise ConfigError("on_stale", on_stale, "argument", f"one of {', '.join(ON_STALE)}")
+    wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
+    attachment = Attachment(names.resolve(name), watch=wanted, on_stale=on_stale)
+    attachment.open(timeout=timeout, required=required)
+    return Reader(attachment)
+
+
+class Reader:
+    """A read-only view of one sampler. Made by :func:`attach`.
+
+    Safe from any number of threads; survives fork; pickles as its name and attaches again where it is unpickled.
+    What it returns are copies, never live views.
+
+    Attributes:
+        name: of the sampler.
+        should_prune: ``should_prune() -> bool``: shed work now? One byte load while the sampler is alive and calm
+            (35 ns; an empty function is 22 ns), no lock, no clock, no system call.
+    """
+
+    def __init__(self, attachment: Attachment) -> None:
+        """Read from *attachment*; :func:`attach` makes both."""
+        self._attachment = attachment
+        self._decoder: tuple[View, Decoder] | None = None
+        self.name = attachment.name
+        self.should_prune = attachment.should_prune
+
+    def level(self) -> Level:
+        """Return the highest level of the watched limits; while no sampler is alive, what *on_stale* stands for."""
+        return self._attachment.level()
+
+    def view(self) -> View:
+        """Return the segment as it is now, after looking again where the old one is gone.
+
+        Raises:
+            SegmentError: there is none; says why.
+        """
+        return self._attachment.view()
+
+    def snapshot(self) -> Snapshot:
+        """Return one consistent sample of everything. 10 us for about 64 metrics; the first one loads msgspec.
+
+        While no sampler is alive it is the last sample, marked ``stale``.
+
+        Raises:
+            SegmentError: there is no sample to be had.
+        """
+        view = self.view()
+        decoder = self._decoder
+        if decoder is None or decoder[0] is not view:
+            from shm_monitor.snapshot.decoder import Decoder
+
+            decoder = self._decoder = (view, Decoder(view.schema))
+        sample = view.sample()
+        return decoder[1].snapshot(
+            sample,
+            name=self.name,
+            now_ns=time.monotonic_ns(),
+            interval_ns=view.word(layout.INTERVAL_OFFSET),
+            stale=state_of(view) != LIVE,
+            collectors=view.collector_words(),
+            injected=_injected(self.name) if sample.verdict & INJECTED else (),
+        )
+
+    def explain(self) -> Explanation:
+        """Return why: each reason that holds on the watched limits, with the numbers as they were when it was set.
+
+        Raises:
+            SegmentError: there is no sample to be had.
+        """
+        from shm_monitor.worker.explanation import explain
+
+        view = self.view()
+        return explain(view.sample(), view, self._attachment.indices, stale=state_of(view) != LIVE)
+
+    def headroom(self) -> Headroom:
+        """Return how much is left of the watched limit that has the least: of its capacity, else of its limit.
+
+        Raises:
+            SegmentError: there is no sample to be had.
+        """
+        from shm_monitor.worker.headroom import headroom
+
+        view = self.view()
+        return headroom(view.sample(), view, self._attachment.indices)
+
+    def shed_fraction(self) -> float:
+        """Return 0 at the target or below, 1 at the capacity, and smoothly between: the highest of the watched limits.
+
+        For scaling a batch: ``size = int(full * (1 - reader.shed_fraction()))``. While no sampler is alive it is what
+        *on_stale* stands for: 0, or 1 for ``always``.
+        """
+        from shm_monitor.worker.headroom import shed_fraction
+
+        attachment = self._attachment
+        if attachment.live_words() is None and attachment.on_stale != "hold":
+            return float(attachment.stale_level() >= Level.PRUNE)
+        view = attachment.view()
+        return shed_fraction(view.sample(), view, attachment.indices)
+
+    def history(
+        self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
+    ) -> History:
+        """Return the ring as columns, newest last; see :func:`shm_monitor.worker.history.history`.
+
+        Raises:
+            UnknownMetricError: a name that the sampler does not have.
+            SegmentError: there is no sampler to ask.
+        """
+        from shm_monitor.worker.history import history
+
+        return history(self.view(), metrics=metrics, seconds=seconds, since=since, step=step)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the answer of :meth:`should_prune` or the level changes; return whether it did.
+
+        Costs nothing while it waits where the kernel has futexes: at most one wake-up a second, to see a sampler that
+        died calm. Elsewhere it looks every 20 ms.
+        """
+        from shm_monitor.worker.waiting import wait
+
+        return wait(self._attachment, timeout)
+
+    async def changed(self, timeout: float | None = None) -> bool:
+        """Await what :meth:`wait` waits for, without a thread: it looks every 50 ms."""
+        from shm_monitor.worker.waiting import changed
+
+        return await changed(self._attachment, timeout)
+
+    @property
+    def flag_address(self) -> int:
+        """The address of the first watched hot byte, for :func:`shm_monitor.kernels.should_prune_at`.
+
+        It stays mapped while this reader exists. A sampler that comes back with another layout has another address:
+        when a compiled loop ends, ask :meth:`should_prune`, which finds the new one, and read this again.
+        """
+        return self._attachment.flags()[0][0] + HOT_BYTE
+
+    def reasons(self) -> tuple[str, ...]:
+        """Return which reasons hold on the watched limits: level, forecast, capacity, event; one word per flag."""
+        words = self._attachment.live_words() or []
+        bits = 0
+        for word in words:
+            bits |= reasons_of(word)
+        return tuple(reason.name.lower() for reason in Reason if reason & bits and reason.name)
+
+    def status(self) -> Status:
+        """Return the state of the sampler, with the age of its last turn and how its collectors are doing."""
+        attachment = self._attachment
+        try:
+            return status_of(attachment.view())
+        except SegmentError as error:
+            return Status(self.name, state_of_error(error), str(error))
+
+    def age(self) -> float:
+        """Return how many seconds ago the sampling loop last turned.
+
+        Raises:
+            SegmentError: there is no sampler to ask.
+        """
+        return beat_age_ns(self.view()) / 1e9
+
+    def close(self) -> None:
+        """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone."""
+        self._attachment.close()
+        self._decoder = None
+
+    def __enter__(self) -> Self:
+        """Return the reader itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the reader."""
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Reader], tuple[object, ...]]:
+        """Pickle as the name: the process that unpickles attaches for itself."""
+        return _attached_again, (self.name, self._attachment.watch, self._attachment.on_stale)
+
+    def __repr__(self) -> str:
+        """Return the reader as it was asked for."""
+        return f"Reader(name={self.name!r}, watch={self._attachment.watch!r}, on_stale={self._attachment.on_stale!r})"
+
+
+def _injected(name: str) -> tuple[str, ...]:
+    """Return the metrics of *name* that are false on purpose; the sample itself says only that there are some."""
+    from shm_monitor.segment.injection import read
+
+    injection = read(name)
+    return ("unknown",) if injection is None else tuple(sorted(injection.values))
+
+
+def _attached_again(name: str, watch: tuple[str, ...] | None, on_stale: OnStale) -> Reader:
+    return attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False)

@@ -1,0 +1,79 @@
+"""What docs/http.md shows works as printed: its curl lines, its Python, its unit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.support.api_server import ApiProcess, MortalSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEXT = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+CURLS = re.findall(r"^\$ (curl [^\n]*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ApiProcess]:
+    sampler = MortalSampler("test-api-docs")
+    sampler.feed(*[50.0] * 5)
+    with ApiProcess("--name", "test-api-docs", "--bind", "127.0.0.1:0") as started:
+        yield started
+    sampler.die()
+
+
+def test_there_are_examples() -> None:
+    assert len(CURLS) >= 8
+
+
+@pytest.mark.parametrize(("command", "shown"), CURLS, ids=[command[:60] for command, _ in CURLS])
+def test_a_curl_line_answers_as_shown(server: ApiProcess, command: str, shown: str) -> None:
+    """The same fields of a body, the same events; the numbers are those of another machine."""
+    words = shlex.split(command.replace("localhost:8909", f"localhost:{server.port}"))
+    done = subprocess.run([*words, "--max-time", "2"], capture_output=True, text=True, check=False)
+
+    if "If-None-Match" in command:
+        assert done.stdout.startswith("HTTP/1.1 200")  # the tag that is shown is one of another sample
+    elif "/events" in command:
+        assert events_of(done.stdout)[:3] == events_of(shown)
+    else:
+        assert fields_of(json.loads(done.stdout)) == fields_of(json.loads(shown))
+
+
+def events_of(text: str) -> list[str]:
+    """Return the lines of a stream that say what happens, without the numbers."""
+    return [line for line in text.splitlines() if line.startswith(("retry:", "event:"))]
+
+
+def fields_of(body: dict[str, Any]) -> list[str]:
+    """Return the names of *body*, and what a problem says."""
+    return [*body, *(str(body.get(key)) for key in ("type", "title", "status"))]
+
+
+def test_the_python_runs_as_written() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(example, found)
+
+    assert found["app"].title == "shm-monitor"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    (unit,) = re.findall(r"```ini\n(.*?)```", TEXT, re.DOTALL)
+    path = tmp_path / "shm-monitor.service"
+    path.write_text(unit.replace("/opt/shm-monitor/bin/shm-monitor", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,186 @@
+"""The OpenAPI document is true, and both it and its page work without the internet."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shm_monitor_api.pages import STATIC, SWAGGER_FILES, swagger_path
+from tests.conftest import ROOT
+from tests.support.api_server import PATHS, TOKEN, ApiProcess, Asked, MortalSampler, asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OTHERS = ("/events", "/healthz", "/metrics", "/readyz")
+HAS_SWAGGER = swagger_path(SWAGGER_FILES[0]) is not None
+
+
+@pytest.fixture
+def sampler(name: str) -> Iterator[MortalSampler]:
+    made = MortalSampler(name, gpus=1)
+    made.feed(50.0)
+    yield made
+    made.die()
+
+
+@pytest.fixture
+def ask(sampler: MortalSampler, name: str) -> Asked:
+    return asked(name)
+
+
+@pytest.fixture
+def document(ask: Asked) -> dict[str, Any]:
+    found: dict[str, Any] = ask("/openapi.json").json()
+    return found
+
+
+def test_the_document_has_every_path_and_no_other(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert set(document["paths"]) == {*PATHS, *OTHERS}
+    assert all(list(operations) == ["get"] for operations in document["paths"].values())
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+
+    assert names <= set(document["components"]["schemas"])
+    assert {"Resources", "CpuResource", "Snapshot", "Explanation", "History", "Problem"} <= names
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_data_is_declared_in_both_formats_with_one_schema(document: dict[str, Any], path: str) -> None:
+    responses = document["paths"][path]["get"]["responses"]
+
+    assert set(responses["200"]["content"]) == {"application/json", "application/msgpack"}
+    assert len({json.dumps(one) for one in responses["200"]["content"].values()}) == 1
+    assert {"304", "401", "403", "406", "421", "503"} <= set(responses)
+
+
+@pytest.mark.parametrize("path", [*PATHS, *OTHERS])
+def test_every_error_is_declared_as_a_problem(document: dict[str, Any], path: str) -> None:
+    responses = document["paths"][path]["get"]["responses"]
+    errors = {status: one for status, one in responses.items() if status[0] in "45"}
+
+    assert errors
+    for one in errors.values():
+        assert one["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_body_has_exactly_the_fields_that_are_declared(ask: Asked, document: dict[str, Any], path: str) -> None:
+    reference = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+
+    assert list(ask(path).json()) == schema["required"] == list(schema["properties"])
+
+
+def test_the_token_is_declared_where_one_is_needed(ask: Asked, document: dict[str, Any], name: str) -> None:
+    needing = asked(name, token=TOKEN)("/openapi.json", headers={"authorization": f"Bearer {TOKEN}"}).json()
+
+    assert "security" not in document
+    assert needing["security"] == [{"bearer": []}, {"basic": []}]
+    assert set(needing["components"]["securitySchemes"]) == {"bearer", "basic"}
+
+
+def test_the_document_stays_the_same(ask: Asked) -> None:
+    assert ask("/openapi.json").content == ask("/openapi.json").content
+
+
+# Pages
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_names_no_other_host_and_runs_nothing_inline(ask: Asked, path: str) -> None:
+    response = ask(path)
+
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["content-security-policy"].startswith("default-src 'self';")
+    assert "script-src" not in response.headers["content-security-policy"]
+    assert not re.search(r"(https?:)?//\w|<script>|<style>| style=| on\w+=", response.text)
+    for linked in re.findall(r'(?:src|href)="([^":]+)"', response.text):
+        assert ask(f"/{linked}").status_code == 200 or (linked.startswith("docs/swagger-ui") and not HAS_SWAGGER)
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard.js", "/dashboard.css", "/docs", "/docs/start.js"])
+def test_a_page_is_sent_once(ask: Asked, path: str) -> None:
+    tag = ask(path).headers["etag"]
+
+    assert ask(path, headers={"if-none-match": tag}).status_code == 304
+
+
+def test_the_pages_are_in_the_package() -> None:
+    assert {path.name for path in STATIC.iterdir()} >= {"dashboard.html", "dashboard.js", "dashboard.css", "docs.html"}
+
+
+def test_no_page_of_ours_names_a_host_or_builds_html_from_data() -> None:
+    for path in STATIC.iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"https?://(?!www\.w3\.org/)", text), path
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text), path
+
+
+@pytest.mark.skipif(not HAS_SWAGGER, reason="fastapi-offline, which brings Swagger UI, is not installed")
+@pytest.mark.parametrize("name", SWAGGER_FILES)
+def test_swagger_ui_comes_from_an_installed_package(ask: Asked, name: str) -> None:
+    response = ask(f"/docs/{name}")
+
+    assert response.status_code == 200
+    assert len(response.content) > 100_000
+    assert response.headers["content-type"].startswith(("text/javascript", "text/css"))
+
+
+def test_without_swagger_ui_the_page_leads_to_the_document(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shm_monitor_api.pages.SWAGGER_PACKAGE", "not_installed_at_all")
+    bare = asked("nobody")
+
+    assert bare("/docs").status_code == 200
+    assert 'href="openapi.json"' in bare("/docs").text
+    assert "shm-monitor[api]" in bare("/docs/swagger-ui.css").json()["detail"]
+
+
+# The whole document, by a tool made for that
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_schemathesis_finds_nothing(name: str, token: str | None, tmp_path: Path) -> None:
+    """No 5xx, no undeclared response, no body beside its schema: all checks. Without ``/events``, which never ends."""
+    sampler = MortalSampler(name, gpus=2, max_gpu_usage_percent=90.0)
+    sampler.feed(*[50.0] * 20, 98.0)
+    settings = {"SHM_MONITOR_TOKEN": token} if token else {}
+    with ApiProcess("--name", name, "--bind", "127.0.0.1:0", environ=settings) as server:
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("schemathesis")),
+                "run",
+                f"{server.url}/openapi.json",
+                "--checks=all",
+                "--exclude-path=/events",
+                "--phases=examples,coverage,fuzzing",
+                "--max-examples=60",
+                "--no-color",
+                *(["--header", f"Authorization: Bearer {token}"] if token else []),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.support.api_schemathesis_hooks", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    sampler.die()
+
+    assert done.returncode == 0, done.stdout
+    assert "Unresolvable" not in done.stdout
+    assert "missing deserializers" not in done.stdout
+    assert "Traceback" not in server.log

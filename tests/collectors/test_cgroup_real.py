@@ -1,0 +1,330 @@
+"""Real cgroups, made by the test and removed by it: what a process may really use, on the kernel of this host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from shm_monitor.collectors.cgroup.scope import Scope
+from shm_monitor.collectors.cpu import CpuCollector
+from shm_monitor.collectors.files import Roots
+from shm_monitor.collectors.memory import MemoryCollector
+from tests.support.host_trees import is_root, readings, sample, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(not is_root(), reason="making cgroups needs root")
+
+MIB = 1 << 20
+CHILD = """
+import mmap, os, sys, threading
+blocks = []
+def hold(mib):
+    block = mmap.mmap(-1, mib << 20)
+    for place in range(0, len(block), 4096):
+        block[place] = 1
+    blocks.append(block)
+def cache(path):
+    with open(path, "rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
+def shm(path):
+    with open(path, "wb") as file:
+        file.write(b"x" * (50 << 20))
+def spin():
+    def turn():
+        while True:
+            pass
+    threading.Thread(target=turn, daemon=True).start()
+print("ready", flush=True)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+class Group(NamedTuple):
+    """A cgroup of one controller, made by the test."""
+
+    path: Path
+    version: int
+    name: str
+
+    def limit_memory(self, limit_bytes: int) -> None:
+        """Set the limit of the memory controller."""
+        file = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
+        (self.path / file).write_text(f"{limit_bytes}\n")
+
+    def limit_cpu(self, cores: float) -> None:
+        """Set the quota of the cpu controller in periods of 100 ms."""
+        quota = str(round(cores * 100_000))
+        file, text = ("cpu.cfs_quota_us", quota) if self.version == 1 else ("cpu.max", f"{quota} 100000")
+        (self.path / file).write_text(f"{text}\n")
+
+    def child(self, name: str) -> Group:
+        """Make a cgroup below this one."""
+        if self.version == 2:
+            (self.path / "cgroup.subtree_control").write_text("+memory\n")
+        path = self.path / name
+        path.mkdir()
+        return Group(path, self.version, f"{self.name}/{name}")
+
+
+def top_of(controller: str) -> tuple[int, Path] | None:
+    """Return version and mount point of the hierarchy that has *controller*. Source: fstab(5), cgroups(7)."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, point, kind, options, *_ = line.split()
+        if kind == "cgroup" and controller in options.split(","):
+            return 1, Path(point)
+        if kind == "cgroup2" and controller in (Path(point) / "cgroup.subtree_control").read_text().split():
+            return 2, Path(point)
+    return None
+
+
+@contextlib.contextmanager
+def new_group(controller: str, name: str = "") -> Iterator[Group]:
+    """Make a cgroup at the top of the hierarchy of *controller*; it and its children are removed afterwards."""
+    top = top_of(controller)
+    if top is None:
+        pytest.skip(f"no mounted cgroup hierarchy offers the controller {controller}")
+    name = name or f"shm-monitor-test-{uuid.uuid4().hex[:8]}"
+    path = top[1] / name
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"cgroups cannot be made here: {error}")
+    try:
+        yield Group(path, top[0], f"/{name}")
+    finally:
+        for directory in [*(each for each in path.iterdir() if each.is_dir()), path]:
+            remove(directory)
+
+
+def remove(path: Path) -> None:
+    """Remove the cgroup at *path*, once the processes that were in it are gone."""
+
+    def gone() -> bool:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+        return not path.exists()
+
+    wait_until(gone)
+
+
+class Child:
+    """A Python process in cgroups, that does what it is told."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid = process.pid
+        assert self.say() == "ready"
+
+    def do(self, code: str) -> None:
+        """Run one line of *code* there."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(code + "\n")
+        self._process.stdin.flush()
+        assert self.say() == "done"
+
+    def say(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@contextlib.contextmanager
+def child_in(*groups: Group) -> Iterator[Child]:
+    """Run a child that is in *groups* from its first instruction on."""
+    enter = "".join(f"echo $$ > {group.path}/cgroup.procs && " for group in groups)
+    command = ["/bin/sh", "-c", f'{enter} exec "$0" "$@"', sys.executable, "-c", CHILD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Child(process)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    with new_group("memory") as made:
+        made.limit_memory(256 * MIB)
+        yield made
+
+
+def memory_of(child: Child) -> MemoryCollector:
+    return MemoryCollector(Scope.parse(f"pid:{child.pid}"), Roots())
+
+
+def number(collector: MemoryCollector | CpuCollector, field: str) -> float:
+    (value,) = readings(collector, field)
+    assert isinstance(value, float), (field, value)
+    return value
+
+
+@pytest.mark.parametrize("namespace", [False, True], ids=["plain", "in a cgroup namespace"])
+def test_a_process_in_a_cgroup_sees_the_limit_of_the_cgroup_not_the_host(group: Group, *, namespace: bool) -> None:
+    """In a namespace of its own the cgroup is called /, and the mount was made outside of it."""
+    if namespace and shutil.which("unshare") is None:
+        pytest.skip("unshare (util-linux) is not installed")
+    code = (
+        "from shm_monitor.collectors import discover; import numpy as np\n"
+        "memory = next(each for each in discover() if each.name == 'memory')\n"
+        "out = np.empty(len(memory.metrics)); memory.collect(out)\n"
+        "print(int(out[1]), memory.facts['scopes'][int(out[4])])"
+    )
+    enter = f'echo $$ > {group.path}/cgroup.procs && exec {"unshare -C" if namespace else ""} "$0" "$@"'
+    said = subprocess.check_output(["/bin/sh", "-c", enter, sys.executable, "-c", code], text=True)
+
+    assert said.split() == [str(256 * MIB), "/" if namespace else group.name]
+
+
+def test_usage_follows_what_a_process_allocates_within_2_percent(group: Group) -> None:
+    with child_in(group) as child:
+        collector = memory_of(child)
+        before = number(collector, "usage_bytes")
+        child.do("hold(150)")
+
+        assert number(collector, "usage_bytes") - before == pytest.approx(150 * MIB, rel=0.02)
+        assert number(collector, "capacity_bytes") == 256 * MIB
+
+
+def test_page_cache_is_no_use(group: Group, tmp_path: Path) -> None:
+    """150 MB of a file read into the cgroup of 256 MB move usage by less than 10 MB."""
+    file = tmp_path / "data"
+    with file.open("wb") as stream:
+        stream.write(os.urandom(MIB) * 150)
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with child_in(group) as child:
+        collector = memory_of(child)
+        before = number(collector, "usage_bytes")
+        child.do(f"cache({str(file)!r})")
+        child.do(f"cache({str(file)!r})")  # twice: the pages become active
+        raw = "memory.usage_in_bytes" if group.version == 1 else "memory.current"
+
+        assert int((group.path / raw).read_text()) > 140 * MIB
+        assert abs(number(collector, "usage_bytes") - before) < 10 * MIB
+
+
+def test_shared_memory_is_use(group: Group) -> None:
+    file = Path("/dev/shm", f"{group.name[1:]}")
+    try:
+        with child_in(group) as child:
+            collector = memory_of(child)
+            before, shm_before = number(collector, "usage_bytes"), number(collector, "shm_used_bytes")
+            child.do(f"shm({str(file)!r})")
+
+            assert number(collector, "usage_bytes") - before == pytest.approx(50 * MIB, abs=2 * MIB)
+            assert number(collector, "shm_used_bytes") - shm_before == pytest.approx(50 * MIB, abs=5 * MIB)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def test_the_limit_of_a_parent_that_a_sibling_eats_is_seen(group: Group) -> None:
+    ours, sibling = group.child("ours"), group.child("sibling")
+    with child_in(ours) as child, child_in(sibling) as other:
+        collector = memory_of(child)
+        other.do("hold(180)")
+        found = sample(collector)
+
+        assert found["memory.capacity_bytes"] == 256 * MIB
+        usage = found["memory.usage_bytes"]
+        assert isinstance(usage, float)
+        assert usage > 180 * MIB
+        assert collector.facts["scopes"][int(number(collector, "scope"))] == group.name
+
+
+def test_doubling_the_limit_is_seen_at_the_next_sample(group: Group) -> None:
+    with child_in(group) as child:
+        collector = memory_of(child)
+        assert number(collector, "capacity_bytes") == 256 * MIB
+        group.limit_memory(512 * MIB)
+
+        assert number(collector, "capacity_bytes") == 512 * MIB
+
+
+def test_a_cgroup_can_be_watched_by_its_path(group: Group) -> None:
+    collector = MemoryCollector(Scope.parse(group.name), Roots())
+
+    assert number(collector, "capacity_bytes") == 256 * MIB
+
+
+def test_running_out_of_memory_is_counted(group: Group) -> None:
+    group.limit_memory(64 * MIB)
+    collector = MemoryCollector(Scope.parse(group.name), Roots())
+    before = readings(collector, "reclaim_events_count", "oom_events_count")
+    with child_in(group) as child, pytest.raises((AssertionError, BrokenPipeError)):
+        child.do("hold(200)")
+    wait_until(lambda: number(collector, "oom_events_count") > 0)
+
+    assert before == (0, 0)
+    assert number(collector, "reclaim_events_count") > 0
+
+
+def test_a_cgroup_that_is_removed_while_watched_is_unknown(group: Group) -> None:
+    inner = group.child("inner")
+    collector = MemoryCollector(Scope.parse(inner.name), Roots())
+    assert number(collector, "capacity_bytes") == 256 * MIB
+    remove(inner.path)
+
+    assert readings(collector, "usage_bytes", "capacity_bytes") == ("not_supported", "not_supported")
+    assert number(collector, "host_total_bytes") > 0
+
+
+@contextlib.contextmanager
+def half_a_core(*, with_accounting: bool) -> Iterator[Child]:
+    """Run a child with a quota of half a core; with its own cpuacct cgroup, as everybody makes them, or without."""
+    with contextlib.ExitStack() as stack:
+        groups = [stack.enter_context(new_group("cpu"))]
+        groups[0].limit_cpu(0.5)
+        apart = groups[0].version == 1 and top_of("cpuacct") != top_of("cpu")
+        if apart and with_accounting:
+            groups.append(stack.enter_context(new_group("cpuacct", groups[0].name[1:])))
+        yield stack.enter_context(child_in(*groups))
+
+
+@pytest.mark.parametrize("with_accounting", [True, False])
+def test_a_busy_loop_in_half_a_core_is_100_percent_and_throttled(*, with_accounting: bool) -> None:
+    with half_a_core(with_accounting=with_accounting) as child:
+        collector = CpuCollector(Scope.parse(f"pid:{child.pid}"), Roots())
+        sample(collector)
+        child.do("spin()")
+
+        def reads_100_percent() -> bool:
+            time.sleep(0.5)
+            found = sample(collector)
+            assert found["cpu.effective_count"] == 0.5
+            share, throttled = found["cpu.cpu_percent"], found["cpu.throttled_percent"]
+            assert isinstance(share, float)
+            assert isinstance(throttled, float)
+            return share > 97 and throttled > 50
+
+        wait_until(reads_100_percent, seconds=30)
+
+
+def test_host_percent_stays_what_it_is_under_a_quota() -> None:
+    with half_a_core(with_accounting=True) as child:
+        collector = CpuCollector(Scope.parse(f"pid:{child.pid}"), Roots())
+        child.do("spin()")
+        before = host_ticks()
+        sample(collector)
+        time.sleep(1)
+        host = number(collector, "host_cpu_percent")
+        busy, whole = (now - then for now, then in zip(host_ticks(), before, strict=True))
+
+        assert host == pytest.approx(100 * busy / whole, abs=3)
+
+
+def host_ticks() -> tuple[int, int]:
+    """Return busy and all ticks of the host. Source: proc_stat(5)."""
+    words = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(words) - words[3] - words[4], sum(words)

@@ -1,0 +1,218 @@
+"""Atomics inside compiled loops, and kernels that start on any machine."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from numba import njit
+
+from shm_monitor.kernels import Rolling, load_word, should_prune_at, store_word
+from shm_monitor.kernels.compiled import Kernel, compile_in_background
+from tests.support.engine import Engine
+
+PRESSED_BYTE, DIED_BYTE = 0x80, 0x40
+
+
+@njit(nogil=True)
+def turns_until_pressed(address: int, most: int) -> int:
+    """Count the turns of a loop that ends when the flag at *address* presses, as a worker's loop would."""
+    turns = 0
+    while not should_prune_at(address) and turns < most:
+        turns += 1
+    return turns
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[tuple[Path, int, mmap.mmap]]:
+    """A shared file, the address of its first byte in a mapping of this process, and that mapping."""
+    path = tmp_path / "flags"
+    path.write_bytes(bytes(mmap.PAGESIZE))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        holder = ctypes.c_char.from_buffer(memory)
+        yield path, ctypes.addressof(holder), memory
+        del holder
+
+
+@pytest.mark.parametrize(
+    ("byte", "answer"),
+    [(0, False), (PRESSED_BYTE, True), (DIED_BYTE, False), (PRESSED_BYTE | DIED_BYTE, False)],
+    ids=["calm", "pressed", "calm and dead", "pressed and dead"],
+)
+def test_a_flag_presses_while_its_sampler_lives(page: tuple[Path, int, mmap.mmap], byte: int, answer: bool) -> None:
+    _, address, memory = page
+    memory[3] = byte
+
+    assert should_prune_at(address + 3) is answer
+
+
+def test_a_word_is_stored_and_loaded_whole(page: tuple[Path, int, mmap.mmap]) -> None:
+    _, address, memory = page
+
+    store_word(address + 8, 2**63 + 5)
+
+    assert load_word(address + 8) == 2**63 + 5
+    assert int.from_bytes(memory[8:16], "little") == 2**63 + 5
+    assert memory[:8] == memory[16:24] == bytes(8)
+
+
+def test_the_loads_and_stores_are_atomic_in_the_code_that_llvm_gets(page: tuple[Path, int, mmap.mmap]) -> None:
+    _, address, _ = page
+    turns_until_pressed(address, 1)
+    store_word(address, 0)
+    load_word(address)
+
+    for function, wanted in (
+        (turns_until_pressed, "load atomic i8"),
+        (load_word, "load atomic i64"),
+        (store_word, "store atomic i64"),
+    ):
+        assert all(wanted in code for code in function.inspect_llvm().values()), function
+
+
+def test_a_compiled_loop_ends_when_another_process_sets_the_flag(page: tuple[Path, int, mmap.mmap]) -> None:
+    path, address, _ = page
+    turns_until_pressed(address, 1)  # compiled before the clock runs
+    results: list[int] = []
+    loop = threading.Thread(target=lambda: results.append(turns_until_pressed(address + 3, 2**62)), daemon=True)
+    loop.start()
+
+    press = "import sys; file = open(sys.argv[1], 'r+b'); file.seek(3); file.write(bytes([128]))"
+    subprocess.run([sys.executable, "-c", press, str(path)], check=True, timeout=30)
+    loop.join(timeout=30)
+
+    assert not loop.is_alive()
+    assert results[0] > 0
+
+
+def test_kernels_take_arrays_over_a_read_only_mapping(page: tuple[Path, int, mmap.mmap]) -> None:
+    """A ring that this process may not write: what replay of a live sampler's ring has."""
+    path, _, memory = page
+    engine = Engine(slots=8)
+    memory[: engine.ring.nbytes] = engine.ring.tobytes()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as read_only:
+        ring = np.frombuffer(read_only, engine.ring.dtype, 8)
+        assert not ring.flags.writeable
+        rolling = Rolling(ring, rolled=1, period_seconds=5.0)
+        engine.record["number"], engine.record["mono_ns"], engine.record["values"][0, 0] = 1, 10**9, 5.0
+
+        rolling.advance(engine.record)
+
+        assert engine.record["means"][0, 0] == 5.0
+        del rolling, ring
+
+
+def test_a_kernel_runs_interpreted_until_it_is_compiled() -> None:
+    kernel = Kernel(_double, numba.float64(numba.float64))
+    assert kernel.run is _double
+
+    thread = compile_in_background(kernel)
+    assert kernel.is_compiling
+    thread.join(timeout=60)
+
+    assert kernel.is_compiled
+    assert kernel.run(2.0) == 4.0
+
+
+def _double(value: float) -> float:
+    return 2 * value
+
+
+DECIDE_ONCE = """
+import sys
+sys.path[:0] = sys.argv[1:]
+from tests.support.engine import Engine
+engine = Engine().feed([60.0] * 10 + [99.0])
+print(engine.levels[-1].name)
+"""
+
+
+def start(code: str, *, environ: dict[str, str], path: Path) -> str:
+    """Return what *code* prints in a fresh process that imports from *path*."""
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "error", "-c", code, str(path)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A copy of the package in which numba may put no cache, as in a read-only image: its own folders are files."""
+    root = Path(__file__).parents[2]
+    site = tmp_path / "site"
+    for source in [*root.glob("shm_monitor/**/*.py"), root / "tests" / "support" / "engine.py"]:
+        target = site / source.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    (site / "shm_monitor" / "kernels" / "__pycache__").write_bytes(b"")  # root may write anywhere, but not into a file
+    return site
+
+
+@pytest.mark.slow
+def test_a_read_only_installation_without_a_home_decides_all_the_same(installed: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "a file"
+    nowhere.write_bytes(b"")
+    environ = {"HOME": str(nowhere / "home"), "XDG_CACHE_HOME": str(nowhere / "cache"), "PATH": os.environ["PATH"]}
+
+    assert start(DECIDE_ONCE, environ=environ, path=installed) == "CRITICAL"
+
+
+@pytest.mark.slow
+def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
+    root, cache = Path(__file__).parents[2], tmp_path / "cache"
+    environ = {"NUMBA_CACHE_DIR": str(cache), "PATH": os.environ["PATH"]}
+    start(DECIDE_ONCE, environ=environ, path=root)
+    files = [file for file in cache.rglob("*") if file.is_file()]
+    assert files
+    for file in files:
+        file.write_bytes(b"damage" * 100)
+
+    assert start(DECIDE_ONCE, environ=environ, path=root) == "CRITICAL"
+
+
+@pytest.mark.slow
+def test_a_sampler_on_a_cold_cache_decides_while_the_compiler_works(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.path[:0] = sys.argv[1:]
+from shm_monitor.kernels import step
+from shm_monitor.kernels.compiled import compile_in_background
+thread = compile_in_background(step.ROLL, step.DECIDE)
+from tests.support.engine import Engine
+engine = Engine().feed([60.0] * 10 + [99.0])
+print(engine.levels[-1].name, step.DECIDE.is_compiled)
+thread.join()
+engine.feed([99.0])
+print(engine.levels[-1].name, step.DECIDE.is_compiled)
+"""
+    environ = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+
+    lines = start(code, environ=environ, path=Path(__file__).parents[2]).splitlines()
+
+    assert lines == ["CRITICAL False", "CRITICAL True"]
+
+
+def test_the_kernels_know_nothing_else_of_the_package() -> None:
+    code = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import shm_monitor.kernels
+print(sorted(name for name in sys.modules if name.startswith("shm_monitor.") and ".kernels" not in name))
+"""
+    assert start(code, environ=dict(os.environ), path=Path(__file__).parents[2]) == "[]"

@@ -1,0 +1,262 @@
+"""A sampler that dies or hangs is replaced; a stop takes less than two seconds, whatever it does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shm_monitor.errors import AlreadyRunningError, SamplerError
+from shm_monitor.segment import names
+from shm_monitor.supervision.handshake import Order
+from shm_monitor.supervision.supervisor import BACKOFF_SECONDS, HEALTHY_SECONDS, Supervisor
+from shm_monitor.worker.reader import attach
+from tests.support.light_sampler import LightSamplers, end, wait_until
+from tests.support.real_sampler import fast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+STOP_SECONDS = 2.0
+
+
+class Supervised:
+    """A supervisor of one name, and the lines it said."""
+
+    def __init__(self, name: str, *, collectors: tuple[str, ...] = (), **settings: object) -> None:
+        """Prepare it."""
+        self.name = name
+        self.lines: list[str] = []
+        order = Order(config=fast(name, **settings), owner_pid=os.getpid(), collectors=collectors)
+        self.supervisor = Supervisor(order, on_event=self.lines.append)
+
+    def pid(self) -> int:
+        """Return the pid of the sampler that runs."""
+        pid = self.supervisor.pid
+        assert pid is not None
+        return pid
+
+
+@pytest.fixture
+def supervised(name: str) -> Iterator[Callable[..., Supervised]]:
+    """Make supervisors; at the end they are stopped, and nothing is left of them."""
+    made: list[Supervised] = []
+
+    def make(**options: object) -> Supervised:
+        made.append(Supervised(name, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.supervisor.stop()
+    assert [entry for entry in os.listdir(names.SHM_DIRECTORY) if name in entry] == []
+    assert not any(thread.name == "shm-monitor-supervisor" for thread in threading.enumerate())
+
+
+def slowness(start_seconds: float) -> float:
+    """Return how much longer things may take on a machine so busy that a start took *start_seconds*, not one."""
+    return 3 * max(start_seconds - 1.0, 0.0)
+
+
+def lives(pid: int) -> bool:
+    """Say whether *pid* has not ended, or not been waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_start_returns_when_the_first_sample_can_be_read_and_stop_leaves_nothing(
+    supervised: Callable[..., Supervised], name: str
+) -> None:
+    one = supervised()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    one.supervisor.start()
+    with attach(name, timeout=0.0) as reader:
+        assert reader.status().pid == one.pid()
+        pid = one.pid()
+        began = time.monotonic()
+        one.supervisor.stop()
+        one.supervisor.stop()
+        assert time.monotonic() - began < STOP_SECONDS
+        assert reader.status().state == "stopped"
+    assert not lives(pid)
+    assert one.supervisor.pid is None
+    assert one.lines == [f"sampler {pid} started"]
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+def test_a_killed_sampler_is_replaced_and_readers_go_on(supervised: Callable[..., Supervised], name: str) -> None:
+    one = supervised()
+    one.supervisor.start()
+    with attach(name, on_stale="always") as reader:
+        first = one.pid()
+        at_ns = end_child(first)
+        assert reader.should_prune() is True
+        wait_until(lambda: not reader.should_prune(), 20.0)
+        print(f"\nrestart of a real sampler: {(time.monotonic_ns() - at_ns) / 1e9:.2f} s from kill to sample")
+        wait_until(lambda: one.supervisor.restarts == 1)
+        status = reader.status()
+        assert (status.state, status.restarts, status.pid) == ("live", 1, one.pid())
+    assert one.lines == [
+        f"sampler {first} started",
+        f"sampler {first} ended by signal 9",
+        "starting a new sampler in 1 s",
+        f"sampler {one.pid()} started and took over",
+    ]
+
+
+def end_child(pid: int) -> int:
+    """Kill *pid*, a child of this process; return the monotonic ns just before."""
+    return end(pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stale_after", [1.0, None])
+def test_a_stopped_sampler_is_killed_and_replaced_within_stale_after_and_two_seconds(
+    supervised: Callable[..., Supervised], name: str, stale_after: float | None
+) -> None:
+    """SIGSTOP: it neither dies nor turns."""
+    one = supervised(stale_after=stale_after, check_interval=0.1)
+    began = time.monotonic()
+    one.supervisor.start()
+    limit_seconds = (stale_after or 2.0) + 2.0 + slowness(time.monotonic() - began)
+    with attach(name, on_stale="always") as reader:
+        first = one.pid()
+        os.kill(first, signal.SIGSTOP)
+        began = time.monotonic()
+        wait_until(reader.should_prune, limit_seconds)
+        wait_until(lambda: reader.status().state == "live", 20.0)
+        seconds = time.monotonic() - began
+        print(f"\nstopped sampler replaced after {seconds:.2f} s, allowed are {limit_seconds:.1f} s")
+        assert seconds < limit_seconds
+        assert not lives(first)
+        assert reader.status().pid == one.pid() != first
+    assert f"sampler {first} hangs" in one.lines[1]
+
+
+@pytest.mark.slow
+def test_a_sampler_frozen_by_a_driver_that_keeps_the_interpreter_is_killed_and_replaced(
+    supervised: Callable[..., Supervised], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread of it can act: only another process can."""
+    marker = f"{name}-frozen"
+    monkeypatch.setenv("TEST_FROZEN_ONCE", marker)
+    one = supervised(stale_after=1.0, collectors=("tests.support.fake_collectors:freezes",))
+    try:
+        one.supervisor.start()
+        with attach(name) as reader:
+            wait_until(lambda: one.supervisor.restarts == 1, 20.0)
+            wait_until(lambda: reader.snapshot().sequence > 10, 20.0)
+    finally:
+        os.unlink(f"/dev/shm/{marker}")
+    assert any("hangs" in line for line in one.lines)
+
+
+@pytest.mark.slow
+def test_a_stopped_sampler_does_not_delay_the_stop(supervised: Callable[..., Supervised], name: str) -> None:
+    one = supervised(stale_after=60.0)
+    one.supervisor.start()
+    pid = one.pid()
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    one.supervisor.stop()
+    assert time.monotonic() - began < STOP_SECONDS + 1.0
+    assert not lives(pid)
+    remove_what_a_killed_sampler_leaves(name)
+
+
+def remove_what_a_killed_sampler_leaves(name: str) -> None:
+    """A killed one cannot remove its files; ``shm-monitor clean`` does."""
+    from shm_monitor.cli.housekeeping import remove
+
+    assert remove(name)
+
+
+def test_a_stop_during_the_pause_before_a_restart_is_at_once(supervised: Callable[..., Supervised], name: str) -> None:
+    one = supervised()
+    one.supervisor.start()
+    end_child(one.pid())
+    wait_until(lambda: len(one.lines) == 3)
+    began = time.monotonic()
+    one.supervisor.stop()
+    assert time.monotonic() - began < STOP_SECONDS
+    assert one.supervisor.restarts == 0
+    remove_what_a_killed_sampler_leaves(name)
+
+
+def test_a_second_supervisor_is_told_who_is_running(
+    light: LightSamplers, supervised: Callable[..., Supervised], name: str
+) -> None:
+    started = light.one(name)
+    one = supervised()
+    with pytest.raises(AlreadyRunningError, match=str(started.pid)) as caught:
+        one.supervisor.start()
+    assert caught.value.holder_pid == started.pid
+    end(started.pid, signal.SIGTERM)
+
+
+def test_a_sampler_that_cannot_start_is_an_error_of_start(supervised: Callable[..., Supervised]) -> None:
+    one = supervised(collectors=("tests.support.fake_collectors:missing",))
+    with pytest.raises(SamplerError, match="log on stderr"):
+        one.supervisor.start()
+
+
+def test_a_process_that_cannot_be_made_is_an_error_of_start(
+    supervised: Callable[..., Supervised], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(SamplerError, match="cannot be started"):
+        supervised().supervisor.start()
+
+
+def test_the_pauses_double_to_thirty_seconds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pauses_of(name, monkeypatch, lives_seconds=[0.1] * 9) == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert BACKOFF_SECONDS[-1] == 30.0
+
+
+def test_a_minute_of_health_makes_the_next_death_the_first_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lives_seconds = [0.1, 0.1, 0.1, HEALTHY_SECONDS + 1, 0.1, HEALTHY_SECONDS - 1, 0.1]
+    assert pauses_of(name, monkeypatch, lives_seconds) == [0.0, 1.0, 2.0, 4.0, 1.0, 2.0, 4.0]
+
+
+def pauses_of(name: str, monkeypatch: pytest.MonkeyPatch, lives_seconds: list[float]) -> list[float]:
+    """Return the pause before each life when the lives last so long, by a clock that only they move."""
+    supervisor = Supervised(name).supervisor
+    pauses: list[float] = []
+    now = [1000.0]
+
+    def live(pause: float) -> None:
+        supervisor._started.set()
+        pauses.append(pause)
+        now[0] += pause + lives_seconds[len(pauses) - 1]
+        if len(pauses) == len(lives_seconds):
+            supervisor._stop.set()
+
+    monkeypatch.setattr(supervisor, "_one_life", live)
+    monkeypatch.setattr("shm_monitor.supervision.supervisor.time.monotonic", lambda: now[0])
+    supervisor._run()
+    monkeypatch.undo()
+    return pauses
+
+
+@pytest.mark.slow
+def test_a_sampler_that_dies_again_and_again_leaks_nothing_here(
+    supervised: Callable[..., Supervised], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shm_monitor.supervision.supervisor.BACKOFF_SECONDS", (0.01,))
+    one = supervised()
+    one.supervisor.start()
+    end_child(one.pid())
+    wait_until(lambda: one.supervisor.restarts == 1, 20.0)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for restarts in range(2, 6):
+        end_child(one.pid())
+        wait_until(lambda restarts=restarts: one.supervisor.restarts == restarts, 20.0)  # type: ignore[misc]
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
