@@ -83,7 +83,7 @@ def test_nvidia_ml_py_alone_is_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_importing_the_collector_loads_no_nvml() -> None:
-    code = "import sys, shm_monitor.collectors.gpu; sys.exit('pynvml' in sys.modules)"
+    code = "import sys, shm_monitor.collectors.gpu.collector; sys.exit('pynvml' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

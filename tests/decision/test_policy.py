@@ -249,7 +249,7 @@ def test_a_limit_above_the_capacity_presses_at_90_percent_and_warns_once(caplog:
 
     assert engine.state("limit") == pytest.approx(90 * MEBIBYTE)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert "4096.0 MB" in line
+    assert "4.0 GB" in line
     assert "100.0 MB" in line
     assert "90.0 MB" in line
 
