@@ -18,22 +18,44 @@ _HOMES = {
     "Snapshot": "snapshot.structs",
     "Status": "segment.status",
     "attach": "worker.reader",
+    "AlreadyRunningError": "errors",
     "ConfigError": "errors",
+    "CorruptError": "errors",
+    "FencedError": "errors",
+    "IncompatibleError": "errors",
+    "MissingDependencyError": "errors",
     "MonitorError": "errors",
+    "NoSpaceError": "errors",
+    "NotFoundError": "errors",
+    "NotReadyError": "errors",
     "SamplerError": "errors",
     "SegmentError": "errors",
     "StaleError": "errors",
+    "TraceError": "errors",
+    "UnknownLimitError": "errors",
     "UnknownMetricError": "errors",
+    "UntrustedError": "errors",
 }
 
 if TYPE_CHECKING:
     from shm_monitor.config.resource import ResourceConfig as ResourceConfig
+    from shm_monitor.errors import AlreadyRunningError as AlreadyRunningError
     from shm_monitor.errors import ConfigError as ConfigError
+    from shm_monitor.errors import CorruptError as CorruptError
+    from shm_monitor.errors import FencedError as FencedError
+    from shm_monitor.errors import IncompatibleError as IncompatibleError
+    from shm_monitor.errors import MissingDependencyError as MissingDependencyError
     from shm_monitor.errors import MonitorError as MonitorError
+    from shm_monitor.errors import NoSpaceError as NoSpaceError
+    from shm_monitor.errors import NotFoundError as NotFoundError
+    from shm_monitor.errors import NotReadyError as NotReadyError
     from shm_monitor.errors import SamplerError as SamplerError
     from shm_monitor.errors import SegmentError as SegmentError
     from shm_monitor.errors import StaleError as StaleError
+    from shm_monitor.errors import TraceError as TraceError
+    from shm_monitor.errors import UnknownLimitError as UnknownLimitError
     from shm_monitor.errors import UnknownMetricError as UnknownMetricError
+    from shm_monitor.errors import UntrustedError as UntrustedError
     from shm_monitor.manager import ResourceManager as ResourceManager
     from shm_monitor.monitor import ResourceMonitor as ResourceMonitor
     from shm_monitor.schema import Level as Level

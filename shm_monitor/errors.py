@@ -7,7 +7,7 @@
     +-- MissingDependencyError   an optional part is not installed
     +-- SamplerError             the sampler could not start or was refused
     |   +-- AlreadyRunningError  another live sampler holds this name
-    |   |-- NoSpaceError         shared memory is full
+    |   +-- NoSpaceError         shared memory is full
     |   `-- FencedError          another sampler has taken the segment over
     +-- SegmentError             the segment cannot be read
     |   +-- NotFoundError        nothing under this name
@@ -17,6 +17,7 @@
     |   `-- UntrustedError       somebody else could have written it
     +-- StaleError               the newest sample is too old (``on_stale="raise"``)
     +-- UnknownLimitError        a watched limit that this sampler does not have
+    +-- UnknownMetricError       a metric that this sampler does not have
     `-- TraceError               a recorded trace that cannot be read
 """
 
@@ -24,7 +25,19 @@ from __future__ import annotations
 
 
 class MonitorError(Exception):
-    """Anything that shm-monitor raises on purpose."""
+    """Anything that shm-monitor raises on purpose; survives ``pickle`` and ``copy`` with its attributes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Say how to make it again without its ``__init__``.
+
+        An exception is otherwise made again as ``type(self)(*self.args)``, and *args* is the finished message: one that
+        cannot be made again hangs a ``multiprocessing.Pool`` and breaks a ``ProcessPoolExecutor``.
+        """
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[MonitorError], args: tuple[object, ...]) -> MonitorError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigError(MonitorError):

@@ -14,7 +14,7 @@ import msgspec
 
 from shm_monitor import errors
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.errors import AlreadyRunningError, MonitorError, SamplerError
+from shm_monitor.errors import MonitorError, SamplerError
 
 _LENGTH = struct.Struct("<I")
 
@@ -36,14 +36,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of the start: *error* names an exception of :mod:`shm_monitor.errors`, or is empty."""
+    """What became of the start.
+
+    Args:
+        error: the name of an exception of :mod:`shm_monitor.errors`; empty when there is a first sample.
+        message: what it says.
+        attributes: what it carries beside the message.
+    """
 
     pid: int
     taken_over: bool = False
     kernel_marks_death: bool = False
     error: str = ""
     message: str = ""
-    holder_pid: int = 0
+    attributes: dict[str, object] = {}
 
 
 def send_order(fd: int, order: Order) -> None:
@@ -64,7 +70,7 @@ def receive_order(pipe: BinaryIO) -> Order:
 
 def encode_report(report: Report) -> bytes:
     """Return *report* as one line."""
-    return msgspec.json.encode(report) + b"\n"
+    return msgspec.json.encode(report, enc_hook=repr) + b"\n"
 
 
 def decode_report(line: bytes) -> Report:
@@ -81,18 +87,21 @@ def decode_report(line: bytes) -> Report:
 
 def report_of(error: MonitorError, pid: int) -> Report:
     """Return the report of a start that failed with *error*."""
-    holder = error.holder_pid if isinstance(error, AlreadyRunningError) else 0
-    return Report(pid=pid, error=type(error).__name__, message=str(error), holder_pid=holder)
+    return Report(pid=pid, error=type(error).__name__, message=str(error), attributes=vars(error))
 
 
-def error_of(report: Report, name: str) -> MonitorError:
-    """Return the exception that *report* describes, of its own type where that takes no more than a message."""
-    if report.error == AlreadyRunningError.__name__:
-        return AlreadyRunningError(name, report.holder_pid)
+def error_of(report: Report) -> MonitorError:
+    """Return the exception that *report* describes: of its own type, with its message and its attributes.
+
+    One that this version does not know is a :class:`SamplerError`.
+    """
     kind = getattr(errors, report.error, SamplerError)
-    rebuilt = kind.__new__(kind) if issubclass(kind, MonitorError) else SamplerError()
-    rebuilt.args = (report.message,)
-    return rebuilt
+    if not issubclass(kind, MonitorError):
+        kind = SamplerError
+    error: MonitorError = kind.__new__(kind, report.message)
+    for name, value in report.attributes.items():
+        setattr(error, name, tuple(value) if isinstance(value, list) else value)  # JSON knows no tuples
+    return error
 
 
 def _exactly(pipe: BinaryIO, size: int) -> bytes:

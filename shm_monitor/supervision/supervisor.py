@@ -163,7 +163,7 @@ class Supervisor:
         finally:
             timer.cancel()
         if report.error:
-            raise error_of(report, self._name)
+            raise error_of(report)
         return report
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:

@@ -120,7 +120,7 @@ def test_the_second_of_two_says_who_is_running_before_it_has_loaded_anything(
     first.report()
     second = start(fast(name))
     report = second.report()
-    error = error_of(report, name)
+    error = error_of(report)
     assert isinstance(error, AlreadyRunningError)
     assert error.holder_pid == first.process.pid
     assert second.end()[0] == 1
@@ -136,7 +136,7 @@ def test_of_two_real_samplers_started_at_once_exactly_one_wins(
     assert sorted(bool(report.error) for report in reports) == [False, True]
     winner = next(report for report in reports if not report.error)
     loser = next(report for report in reports if report.error)
-    assert (loser.error, loser.holder_pid) == ("AlreadyRunningError", winner.pid)
+    assert (loser.error, loser.attributes["holder_pid"]) == ("AlreadyRunningError", winner.pid)
 
 
 def test_the_end_of_its_standard_input_ends_it(start: Callable[..., RealSampler], name: str) -> None:

@@ -54,6 +54,18 @@ def test_a_segment_that_does_not_fit_is_refused_cleanly() -> None:
     assert left == "left: ['shm-monitor.0.tiny~lock']" or left == "left: []"
 
 
+def test_the_owner_of_a_sampler_that_does_not_fit_learns_how_much_is_free() -> None:
+    code = """
+import shm_monitor as sm
+private_shm("size=64k")
+try:
+    sm.ResourceManager(sm.ResourceConfig(name="tiny", history_seconds=3600.0))
+except sm.NoSpaceError as error:
+    print(error.path, error.needed_bytes > error.free_bytes, error.free_bytes)
+"""
+    assert said_by(PRIVATE_SHM + code) == ["/dev/shm/shm-monitor.0.tiny True 65536"]
+
+
 def test_a_segment_that_fits_a_tiny_one_works() -> None:
     published, left = said_by(PUBLISH + "private_shm('size=64k')\npublish(8)")
     assert published == "published 20"
