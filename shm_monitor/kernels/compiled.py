@@ -1,13 +1,35 @@
-"""Kernels that run interpreted until numba has compiled them, through its cache where there is one."""
+"""Kernels that run interpreted until numba has compiled them, through its cache where there is one.
+
+Nothing here imports numba before something is compiled: a small sampler runs its kernels interpreted and never pays for
+it (65 MB of private memory, most of it LLVM's relocations). So signatures are texts, in numba's own words.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, TypeVar
 
-from numba import njit
-from numba.core.typing.templates import Signature
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_callable: list[Callable[..., Any]] = []  # what kernels call, until numba hears of it
+
+
+def callable_from_kernels(function: Function) -> Function:
+    """Let kernels call *function* when they are compiled, as ``numba.extending.register_jitable``, without numba."""
+    _callable.append(function)
+    return function
+
+
+def read_only(scalar: str, dimensions: int, layout: str = "A") -> str:
+    """Return the type of an array that is only read: strided views (A) and read-only maps convert to it.
+
+    Args:
+        scalar: ``float64`` and so on.
+        dimensions: of the array.
+        layout: ``A`` any, ``C`` contiguous.
+    """
+    return f"Array({scalar}, {dimensions}, {layout!r}, True)"
 
 
 class Kernel:
@@ -18,7 +40,8 @@ class Kernel:
         is_compiling: true from the moment that somebody has begun to compile it.
     """
 
-    def __init__(self, function: Callable[..., Any], signature: Signature) -> None:
+    def __init__(self, function: Callable[..., Any], signature: str) -> None:
+        """Prepare *function*, interpreted; *signature* as numba writes it, ``void(uint64[::1], float64)``."""
         self.run = self._function = function
         self._signature = signature
         self.is_compiling = False
@@ -37,18 +60,32 @@ class Kernel:
                 self.run = compiled(self._function, self._signature)
 
 
-def compiled(function: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
-    """Return *function* compiled for *signature*.
+def compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
+    """Return *function* compiled for *signature*. Imports numba.
 
     The signature is given so that the compilation, and any trouble with the cache, happens here and only here:
     no writable directory (a read-only install without a home) is a RuntimeError of numba, a full disk an OSError,
     a damaged cache file whatever unpickling raises.
     """
+    from numba import njit
+
+    _tell_numba_what_is_called()
     # error_model numpy: a division by zero gives inf or NaN as in numpy, and leaves no branches to compile.
     try:
         return njit(signature, cache=True, nogil=True, error_model="numpy")(function)
     except Exception:  # noqa: BLE001 an error of the function itself is raised again by the next line
         return njit(signature, nogil=True, error_model="numpy")(function)
+
+
+def _tell_numba_what_is_called() -> None:
+    from numba.extending import register_jitable
+
+    with _callable_lock:
+        while _callable:
+            register_jitable(_callable.pop())
+
+
+_callable_lock = Lock()
 
 
 def compile_in_background(*kernels: Kernel) -> Thread:

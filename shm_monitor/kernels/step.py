@@ -11,14 +11,11 @@ sees changes of the calling function's file only.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
-from numba import float64, int64, types, uint64, void
-from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from shm_monitor.kernels.compiled import Kernel
+from shm_monitor.kernels.compiled import Kernel, callable_from_kernels, read_only
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.uint64]
@@ -43,7 +40,7 @@ _DEFAULT_LIMIT = 0.9  # of the capacity, where no limit is set or it lies above 
 PRESSED_CHANGED, LIMIT_ABOVE_CAPACITY = 1, 2
 
 
-@register_jitable
+@callable_from_kernels
 def roll(
     ring_mono: Words,
     ring_values: Floats,
@@ -133,7 +130,7 @@ def roll(
     cursor[LAST_NS], cursor[REFILL] = now, 0
 
 
-@register_jitable
+@callable_from_kernels
 def decide(
     ring_numbers: Words,
     ring_mono: Words,
@@ -310,7 +307,7 @@ def decide(
     return told
 
 
-@register_jitable
+@callable_from_kernels
 def run(
     numbers: Words,
     mono: Words,
@@ -350,27 +347,19 @@ def run(
                 bars[row, limit_index, bar] = state[limit_index, LIMIT + bar]
 
 
-def _read(scalar: types.Type, dimensions: int, layout: Literal["A", "C"] = "A") -> types.Type:
-    """Return the type of an array that is only read: strided views and read-only maps convert to it."""
-    array: types.Type = types.Array(scalar, dimensions, layout, readonly=True)
-    return array
+_FLOATS, _WORDS, _INTEGERS = "float64[::1]", "uint64[::1]", "int64[::1]"
+_RING = (read_only("uint64", 1), read_only("float64", 2))
+_NEWEST = (read_only("uint64", 1), read_only("uint64", 1), read_only("float64", 1, "C"))
+_RULES = (read_only("int64", 2, "C"), read_only("float64", 2, "C"), read_only("float64", 1, "C"))
+_ROLLED = (_FLOATS, _FLOATS, _FLOATS)
+_STACK = (_INTEGERS, "float64[:, :, ::1]", "int64")
+_STATE = "float64[:, ::1]"
 
-
-_RING = (_read(uint64, 1), _read(float64, 2))
-_NEWEST = (_read(uint64, 1), _read(uint64, 1), _read(float64, 1, "C"))
-_RULES = (_read(int64, 2, "C"), _read(float64, 2, "C"), _read(float64, 1, "C"))
-_ROLLED = (float64[::1], float64[::1], float64[::1])
-_STACK = (int64[::1], float64[:, :, ::1], int64)
-
-ROLL = Kernel(roll, void(*_RING, *_NEWEST, *_ROLLED, *_STACK))
+ROLL = Kernel(roll, f"void({', '.join((*_RING, *_NEWEST, *_ROLLED, *_STACK))})")
 DECIDE = Kernel(
-    decide, int64(_read(uint64, 1), *_RING, *_NEWEST, *_ROLLED, *_RULES, float64[:, ::1], uint64[::1], uint64[::1])
+    decide,
+    f"int64({', '.join((read_only('uint64', 1), *_RING, *_NEWEST, *_ROLLED, *_RULES, _STATE, _WORDS, _WORDS))})",
 )
-RUN = Kernel(
-    run,
-    void(
-        *(uint64[::1], uint64[::1], float64[:, ::1], int64, int64),
-        *(float64[:, ::1], float64[::1], float64[::1], *_STACK, *_RULES),
-        *(float64[:, ::1], uint64[:, ::1], uint64[::1], float64[:, :, ::1]),
-    ),
-)
+_TRACE = (_WORDS, _WORDS, "float64[:, ::1]", "int64", "int64")
+_RESULTS = ("float64[:, ::1]", "uint64[:, ::1]", _WORDS, "float64[:, :, ::1]")
+RUN = Kernel(run, f"void({', '.join((*_TRACE, 'float64[:, ::1]', _FLOATS, _FLOATS, *_STACK, *_RULES, *_RESULTS))})")
