@@ -16,11 +16,12 @@ from shm_monitor.manager import ResourceManager
 from shm_monitor.schema import Level
 from shm_monitor.segment import layout, names
 from shm_monitor.worker.reader import attach
-from tests.conftest import child_environment
 from tests.supervision.test_supervisor import slowness
 from tests.support.children import PYTHON, output_of, run_python
-from tests.support.light_sampler import LightSamplers, end, wait_until
+from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
+from tests.support.surroundings import child_environment
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 import shm_monitor as sm
-from tests.conftest import child_environment
 from tests.support.nvml_library import StandIn
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

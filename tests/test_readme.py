@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.config.resource import ResourceConfig
-from tests.conftest import ROOT, child_environment, remove_files
+from tests.support.surroundings import ROOT, child_environment, remove_files
 
 if TYPE_CHECKING:
     from pathlib import Path

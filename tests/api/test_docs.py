@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.support.api_server import ApiProcess, MortalSampler
+from tests.support.surroundings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,6 @@ import pytest
 import shm_monitor as sm
 from shm_monitor.segment import names
 from shm_monitor_api import create_app
-from tests.conftest import child_environment, remove_files
 from tests.support.api_server import (
     PATHS,
     ApiProcess,
@@ -30,6 +29,7 @@ from tests.support.api_server import (
     state_of,
 )
 from tests.support.light_sampler import LightSamplers, end
+from tests.support.surroundings import child_environment, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shm_monitor_api.pages import STATIC, SWAGGER_FILES, swagger_path
-from tests.conftest import ROOT
 from tests.support.api_server import PATHS, TOKEN, ApiProcess, Asked, MortalSampler, asked
+from tests.support.surroundings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

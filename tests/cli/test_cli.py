@@ -19,8 +19,9 @@ import shm_monitor as sm
 from shm_monitor.cli import main
 from shm_monitor.schema import Level
 from shm_monitor.segment import names
-from tests.conftest import Bench, child_environment, remove_files
 from tests.support.fake_sampler import FakeSampler
+from tests.support.publishing import Bench
+from tests.support.surroundings import child_environment, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

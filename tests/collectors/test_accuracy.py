@@ -11,9 +11,7 @@ import mmap
 import os
 import shutil
 import subprocess
-import sys
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +24,9 @@ from shm_monitor.collectors.disk import DiskCollector
 from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.memory import MemoryCollector
 from shm_monitor.collectors.network import NetworkCollector
-from tests.collectors.test_cgroup_real import child_in, new_group
-from tests.support.host_trees import is_root, readings, sample
+from tests.support.cgroups import child_in, new_group
+from tests.support.host_trees import is_root, readings, sample, ticks
+from tests.support.network_namespaces import RECEIVER, answer, process_in, veth_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,14 +47,6 @@ for line in sys.stdin:
     print("sent", flush=True)
 """
 PACKET_BYTES = 1000 + 8 + 20 + 14  # UDP, IPv4 and Ethernet headers
-RECEIVER = """
-import socket
-receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-receiver.bind(("10.123.0.2", 9999))
-print("ready", flush=True)
-while True:
-    receiver.recv(2000)
-"""
 
 
 class Times:
@@ -88,11 +79,6 @@ def summed(collector: Collector, field: str, times: Times, step: Callable[[], No
         step()
         result += value(collector, field) * times.seconds
     return result
-
-
-def ticks() -> list[int]:
-    """Return the ticks of the first line of /proc/stat, guest left out."""
-    return [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
 
 
 def test_cpu_percent_is_the_share_of_ticks_that_proc_stat_counts() -> None:
@@ -137,55 +123,6 @@ def used() -> int:
     """Return MemTotal - MemAvailable. Source: proc_meminfo(5)."""
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return (int(fields["MemTotal"].split()[0]) - int(fields["MemAvailable"].split()[0])) * 1024
-
-
-@contextlib.contextmanager
-def process_in(namespace: str, code: str) -> Iterator[subprocess.Popen[str]]:
-    """Run Python *code* in a network namespace; it has said its first line."""
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            answer(process)
-            yield process
-        finally:
-            process.kill()
-
-
-def answer(process: subprocess.Popen[str], line: str = "") -> str:
-    """Say *line* to *process*, if any, and return what it says."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if line:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-    return process.stdout.readline().strip()
-
-
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-@contextlib.contextmanager
-def veth_pair() -> Iterator[tuple[str, str]]:
-    """Make two network namespaces with a cable between them: 10.123.0.1 and 10.123.0.2."""
-    if shutil.which("ip") is None:
-        pytest.skip("iproute2 is not installed")
-    unique = uuid.uuid4().hex[:6]
-    spaces = (f"smt-{unique}-a", f"smt-{unique}-b")
-    try:
-        try:
-            for space in spaces:
-                ip("netns", "add", space)
-            ip("-n", spaces[0], "link", "add", "cable0", "type", "veth", "peer", "name", "cable0", "netns", spaces[1])
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"no network namespace with a veth pair can be made: {error.stderr!r}")
-        for number, space in enumerate(spaces, 1):
-            ip("-n", space, "link", "set", "cable0", "addrgenmode", "none", "up")  # no packets of IPv6's own
-            ip("-n", space, "addr", "add", f"10.123.0.{number}/24", "dev", "cable0")
-        yield spaces
-    finally:
-        for space in spaces:
-            subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
 
 
 @pytest.mark.skipif(not is_root(), reason="making network namespaces needs root")

@@ -16,8 +16,8 @@ from shm_monitor.collectors.sources import HANG_SECONDS_MIN, InlineSource, Threa
 from shm_monitor.schema import Unknown, unknown, why_unknown
 from shm_monitor.worker.reader import attach
 from tests.support.fake_collectors import FakeCollector
-from tests.support.light_sampler import wait_until
 from tests.support.real_sampler import RealSampler, fast
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

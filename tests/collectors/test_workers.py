@@ -14,7 +14,8 @@ import pytest
 
 from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.workers import PSS_BUDGET_BYTES, ROWS, WorkersCollector
-from tests.support.host_trees import Tree, sample, wait_until
+from tests.support.host_trees import Tree, sample
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

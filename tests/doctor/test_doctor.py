@@ -17,9 +17,9 @@ from shm_monitor.doctor import machine as doctor_machine
 from shm_monitor.doctor import report as doctor
 from shm_monitor.doctor.machine import Check
 from shm_monitor.doctor.report import Surroundings, examine, is_usable, render
-from tests.conftest import child_environment
 from tests.support.host_trees import Tree
 from tests.support.nvml_library import StandIn
+from tests.support.surroundings import child_environment
 
 SCRIPT = """
 import json, sys

@@ -10,9 +10,10 @@ import pytest
 
 from shm_monitor.schema import Level
 from shm_monitor.segment.flags import level_of
-from tests.collectors.test_cgroup_real import child_in, remove
-from tests.support.host_trees import is_root, wait_until
+from tests.support.cgroups import child_in, remove
+from tests.support.host_trees import is_root
 from tests.support.load_cgroup import memory_group, sampler
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import pytest
 import shm_monitor
 from shm_monitor.schema import Level
 from shm_monitor.segment.flags import level_of
-from tests.support.host_trees import wait_until
 from tests.support.load_cgroup import sampler, snapshots
 from tests.support.nvml_library import StandIn
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import shm_monitor
-from tests.collectors.test_accuracy import RECEIVER, answer, process_in, ticks, veth_pair
-from tests.collectors.test_cgroup_real import Child, child_in, top_of
-from tests.conftest import child_environment
-from tests.support.host_trees import is_root
+from tests.support.cgroups import Child, child_in, top_of
+from tests.support.host_trees import is_root, ticks
 from tests.support.load_cgroup import group_of_all, sampler, snapshots
 from tests.support.load_sender import PACKET_BYTES
+from tests.support.network_namespaces import RECEIVER, answer, process_in, veth_pair
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,10 +22,11 @@ from shm_monitor.schema import Level
 from shm_monitor.segment.flags import level_of
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.supervisor import Supervisor
-from tests.conftest import child_environment
-from tests.support.host_trees import is_root, wait_until
+from tests.support.host_trees import is_root
 from tests.support.load_cgroup import sampler, snapshots
 from tests.support.load_collectors import FILE_VARIABLE
+from tests.support.surroundings import child_environment
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,9 @@ from shm_monitor.segment import names
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.supervisor import Supervisor
 from shm_monitor.worker.reader import attach
-from tests.support.light_sampler import wait_until
 from tests.support.reader_process import ReaderProcess
 from tests.support.real_sampler import fast
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from shm_monitor.worker.reader import Reader

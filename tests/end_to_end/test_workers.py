@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import shm_monitor as sm
-from tests.conftest import child_environment, remove_files
+from tests.support.surroundings import child_environment, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,9 @@ from shm_monitor.segment.flags import DIED, PRESSED, TID_MASK, flag_word, level_
 from shm_monitor.segment.layout import KERNEL_MARKS_DEATH, LIVE, NO_BEAT, STARTING, STOPPED
 from shm_monitor.segment.view import View
 from shm_monitor.worker.reader import attach
-from tests.conftest import Bench, child_environment, small_schema
 from tests.support.children import PYTHON, output_of, run_python
+from tests.support.publishing import Bench, small_schema
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +172,7 @@ def test_a_forked_child_of_the_sampler_changes_nothing_by_ending(name: str) -> N
     code = """
 import os, sys
 from shm_monitor.worker.reader import attach
-from tests.conftest import Bench
+from tests.support.publishing import Bench
 bench = Bench(sys.argv[1], by_kernel=True)
 bench.publish()
 for explicit in (True, False):
@@ -200,7 +201,7 @@ def test_a_sampler_that_ends_without_a_close_is_marked_dead(name: str) -> None:
     """Its flags must still be mapped when the interpreter has cleaned up."""
     code = """
 import sys
-from tests.conftest import Bench
+from tests.support.publishing import Bench
 bench = Bench(sys.argv[1], by_kernel=True)
 bench.publish()
 """
@@ -215,7 +216,7 @@ def test_no_resource_tracker_hears_of_the_segment(name: str) -> None:
     code = """
 import os, sys
 from multiprocessing import resource_tracker
-from tests.conftest import Bench
+from tests.support.publishing import Bench
 bench = Bench(sys.argv[1])
 bench.publish()
 assert resource_tracker._resource_tracker._pid is None

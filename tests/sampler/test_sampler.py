@@ -17,10 +17,11 @@ from shm_monitor.segment.names import LOCK_SUFFIX, side_path
 from shm_monitor.segment.view import View
 from shm_monitor.supervision.handshake import decode_report, error_of
 from shm_monitor.worker.reader import attach
-from tests.conftest import child_environment
 from tests.support.children import PYTHON
-from tests.support.light_sampler import end, wait_until
+from tests.support.light_sampler import end
 from tests.support.real_sampler import RealSampler, fast
+from tests.support.surroundings import child_environment
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,9 +18,10 @@ from shm_monitor.segment.lock import Lock
 from shm_monitor.segment.names import LOCK_SUFFIX, side_path
 from shm_monitor.segment.view import View
 from shm_monitor.worker.reader import attach
-from tests.conftest import Bench, small_schema
 from tests.support.children import NOBODY, output_of, run_python
-from tests.support.light_sampler import LightSamplers, end, wait_until
+from tests.support.light_sampler import LightSamplers, end
+from tests.support.publishing import Bench, small_schema
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_a_successor_killed_before_its_first_sample_is_the_same_death(
 ) -> None:
     code = """
 import os, sys
-from tests.conftest import Bench, small_schema
+from tests.support.publishing import Bench, small_schema
 bench = Bench(sys.argv[1], small_schema(8, 2), slot_count=64, by_kernel=True)
 assert bench.publisher.taken_over
 print("taken", flush=True)
@@ -204,7 +205,7 @@ def test_a_name_that_somebody_else_has_taken_is_an_error_that_says_so(name: str,
     code = f"""
 import encodings.ascii, json, logging, os, sys  # before the change of user
 from shm_monitor.errors import UntrustedError
-from tests.conftest import Bench
+from tests.support.publishing import Bench
 os.setuid({NOBODY})
 try:
     bench = Bench(sys.argv[1])

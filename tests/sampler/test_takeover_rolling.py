@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shm_monitor.kernels import Rolling
-from tests.conftest import Bench
+from tests.support.publishing import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable

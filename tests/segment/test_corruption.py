@@ -14,12 +14,12 @@ from shm_monitor.segment import layout, names
 from shm_monitor.segment.layout import HEADER, Header
 from shm_monitor.segment.view import View
 from shm_monitor.worker.reader import attach
-from tests.conftest import child_environment
 from tests.support.children import PYTHON
 from tests.support.corruption_process import BOUNDARIES
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
-    from tests.conftest import Bench
+    from tests.support.publishing import Bench
 
 
 def put(name: str, offset: int, data: bytes) -> None:

@@ -19,8 +19,8 @@ from shm_monitor.worker.reader import attach
 from tests.support.children import output_of, run_python
 
 if TYPE_CHECKING:
-    from tests.conftest import Bench
     from tests.support.light_sampler import LightSamplers
+    from tests.support.publishing import Bench
 
 
 class Look(NamedTuple):

@@ -17,7 +17,7 @@ PUBLISH = (
 import os, sys, time
 import numpy as np
 from shm_monitor.errors import MonitorError
-from tests.conftest import Bench, small_schema
+from tests.support.publishing import Bench, small_schema
 
 def publish(slot_count):
     try:

@@ -15,7 +15,7 @@ from shm_monitor.worker.reader import attach
 from tests.support.children import NOBODY, output_of
 
 if TYPE_CHECKING:
-    from tests.conftest import Bench
+    from tests.support.publishing import Bench
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
 

@@ -16,8 +16,9 @@ from shm_monitor.segment import names
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.supervisor import BACKOFF_SECONDS, HEALTHY_SECONDS, Supervisor
 from shm_monitor.worker.reader import attach
-from tests.support.light_sampler import LightSamplers, end, wait_until
+from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

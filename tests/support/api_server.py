@@ -17,8 +17,8 @@ import httpx
 
 from shm_monitor_api import ApiConfig, create_app
 from shm_monitor_api.readings import FRESH_SECONDS
-from tests.conftest import child_environment
 from tests.support.fake_sampler import FakeSampler
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
     from types import TracebackType

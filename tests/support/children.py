@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.conftest import child_environment
+from tests.support.surroundings import child_environment
 
 PYTHON = (sys.executable, "-P")  # modules come from PYTHONPATH alone, so that the wheel is tested where it is installed
 NOBODY = 65534

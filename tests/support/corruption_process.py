@@ -26,7 +26,8 @@ from shm_monitor.schema import STATE_FIELDS, Level, Metric
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.layout import HEADER, SLOT_TAIL, Header
 from shm_monitor.worker.reader import Reader, attach
-from tests.conftest import Bench, remove_files, small_schema
+from tests.support.publishing import Bench, small_schema
+from tests.support.surroundings import remove_files
 
 WATCHED_CASES = 100
 WATCH_SECONDS = 30.0  # far more than so many cases take: one of them hangs

@@ -12,8 +12,6 @@ from shm_monitor.collectors.files import Roots
 from shm_monitor.schema import why_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shm_monitor.collectors.base import Collector
 
 DATA = Path(__file__).parent / "data"
@@ -81,14 +79,9 @@ def readings(collector: Collector, *fields: str) -> tuple[object, ...]:
     return tuple(found[f"{collector.metrics[0].group}.{field}"] for field in fields)
 
 
-def wait_until(is_true: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    """Return as soon as *is_true*; fail after *seconds*."""
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)
+def ticks() -> list[int]:
+    """Return the ticks of the first line of /proc/stat, guest left out."""
+    return [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
 
 
 def is_root() -> bool:

@@ -22,11 +22,11 @@ from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.sampler.robust import kernel_marks_death
 from shm_monitor.schema import Level
 from shm_monitor.segment.lock import Lock
-from tests.conftest import child_environment, small_schema
 from tests.support.children import PYTHON
+from tests.support.publishing import small_schema
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -136,14 +136,6 @@ def end(pid: int, number: int = signal.SIGKILL) -> int:
     finally:
         os.close(fd)
     return at_ns
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until *holds*; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.005)
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.manager import ResourceManager
-from tests.collectors.test_cgroup_real import Group, new_group, top_of
-from tests.conftest import child_environment, remove_files
+from tests.support.cgroups import Group, new_group, top_of
 from tests.support.load_worker import Event
+from tests.support.surroundings import child_environment, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -48,8 +48,8 @@ class ReaderProcess:
         self.answers: list[Answer] = []
         self.counts: Counter[str] = Counter()
         self._rest = b""
-        from tests.conftest import child_environment
         from tests.support.children import PYTHON  # not in the worker, which loads neither numpy nor pytest
+        from tests.support.surroundings import child_environment
 
         self._process = subprocess.Popen(
             [*PYTHON, "-m", "tests.support.reader_process", mode, name, str(seconds)],

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.supervision.handshake import Order, Report, decode_report, send_order
-from tests.conftest import child_environment
 from tests.support.children import PYTHON
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -17,23 +17,14 @@ from hypothesis import strategies as st
 
 from shm_monitor import attach
 from shm_monitor.errors import TraceError
-from shm_monitor.schema import Metric, Schema, Unknown, unknown, why_unknown
-from shm_monitor.traces.binary import Table, Trace, deciding_metrics, read_trace, record_dtype
+from shm_monitor.schema import Metric, Schema, Unknown, why_unknown
+from shm_monitor.traces.binary import Trace, deciding_metrics, read_trace, record_dtype
 from shm_monitor.traces.recorder import Recorder, record
-from tests.conftest import Bench
 from tests.support.engine import MEMORY, metric
+from tests.support.publishing import Bench
+from tests.support.traces import TABLE, write
 
-TABLE = Table(MEMORY, 10**9, {"0": "GPU-a"}, "a sampler")
 RECORD_BYTES = record_dtype(len(MEMORY)).itemsize
-
-
-def write(path: Path, count: int, *, first: int = 1, table: Table = TABLE) -> None:
-    """Append *count* samples, one a second, whose values are their number and then nothing known."""
-    with Recorder(path, table) as recorder:
-        for number in range(first, first + count):
-            values = [float(number), *[unknown(Unknown.TIMEOUT)] * (len(table.metrics) - 1)]
-            stamp = number * 10**9
-            recorder.write(values, number=number, epoch=7, mono_ns=stamp, realtime_ns=stamp + 5, verdict=2 << 32)
 
 
 def test_what_is_recorded_is_read(tmp_path: Path) -> None:
@@ -176,7 +167,7 @@ def test_a_killed_recorder_loses_at_most_its_last_record(tmp_path: Path) -> None
     code = """
 import sys
 from pathlib import Path
-from tests.traces.test_trace import write
+from tests.support.traces import write
 write(Path(sys.argv[1]), 10**9)
 """
     root = Path(__file__).parents[2]

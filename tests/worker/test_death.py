@@ -16,10 +16,11 @@ import pytest
 from shm_monitor.segment import layout
 from shm_monitor.segment.status import LIVE, STALE, STOPPED
 from shm_monitor.worker.reader import attach
-from tests.collectors.test_cgroup_real import new_group
+from tests.support.cgroups import new_group
 from tests.support.host_trees import is_root
-from tests.support.light_sampler import LightSamplers, Started, end, wait_until
+from tests.support.light_sampler import LightSamplers, Started, end
 from tests.support.reader_process import Answer, ReaderProcess
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,11 +13,12 @@ import pytest
 from shm_monitor.errors import ConfigError, NotFoundError, StaleError, UnknownLimitError
 from shm_monitor.schema import Level
 from shm_monitor.worker.reader import attach
-from tests.support.light_sampler import LightSamplers, end, wait_until
+from tests.support.light_sampler import LightSamplers, end
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from shm_monitor.worker.attachment import OnStale
-    from tests.conftest import Bench
+    from tests.support.publishing import Bench
 
 PRESSED = {"pressed": ("cpu",)}
 ANSWERS = [("never", False), ("always", True), ("hold", True), ("raise", None)]

@@ -15,12 +15,12 @@ import pytest
 from shm_monitor.errors import NotFoundError
 from shm_monitor.segment import names
 from shm_monitor.worker.reader import attach
-from tests.conftest import child_environment
 from tests.support.children import PYTHON
 from tests.support.light_sampler import LightSamplers, end
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
-    from tests.conftest import Bench
+    from tests.support.publishing import Bench
 
 STRACE = shutil.which("strace")
 

@@ -17,13 +17,14 @@ import pytest
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.worker.reader import Reader, attach
-from tests.conftest import child_environment
 from tests.support.children import PYTHON, output_of
-from tests.support.light_sampler import LightSamplers, end, wait_until
+from tests.support.light_sampler import LightSamplers, end
 from tests.support.reader_process import answers_of
+from tests.support.surroundings import child_environment
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.conftest import Bench
+    from tests.support.publishing import Bench
 
 PRESSED = {"pressed": ("cpu",)}
 
