@@ -33,6 +33,7 @@ COUNT, MEAN_TIME, MEAN, TIMES, PRODUCTS, MAXIMUM, AGGREGATE_WIDTH = range(7)
 STATE_WIDTH = EACH + 4 * EACH_WIDTH
 _FORECAST_SEEN, _CAPACITY_SEEN, _EVENT_SEEN = (EACH + place * EACH_WIDTH + SEEN for place in (1, 2, 3))
 _LEVEL_BIT, _FORECAST_BIT, _CAPACITY_BIT, _EVENT_BIT, _UNKNOWN_BIT = 1, 2, 4, 8, 16
+_SHED_MAX = np.int64(4095)  # the capacity, in the twelve bits that a flag has for how much to shed
 _BRIM = 0.97  # of the capacity: CAPACITY. Source: design note on decisions
 _DEFAULT_LIMIT = 0.9  # of the capacity, where no limit is set or it lies above the capacity
 
@@ -158,8 +159,9 @@ def decide(
             as a share of the limit (NaN: a limit that is switched off).
         timing: seconds: the period, half an interval (a sample may come that late), the horizon of the forecast.
         state: shape (limits, STATE_WIDTH), the whole memory of the decision; changed.
-        words: result, shape (limits,): level in bits 32-33, reasons in bits 34-49.
-        verdict: result, shape (1,): the highest level and all reasons.
+        words: result, shape (limits,): level in bits 32-33, reasons in bits 34-49, how much to shed in bits 51-62
+            (4095ths of the way from the target to the end), as segment/flags.py has it.
+        verdict: result, shape (1,): the highest level, all reasons, the highest shed.
 
     Returns:
         The bits PRESSED_CHANGED and LIMIT_ABOVE_CAPACITY.
@@ -189,7 +191,7 @@ def decide(
             corners += 1
     low, middle, high = (number - 3 * part) % slots, (number - 2 * part) % slots, (number - part) % slots
     span = (now_ns - np.int64(ring_mono[low])) * 1e-9
-    told, top, union = 0, 0, np.int64(0)
+    told, top, union, most = 0, 0, np.int64(0), np.int64(0)
     for limit_index in range(state.shape[0]):
         s = state[limit_index]
         metric = columns[limit_index, 0]
@@ -301,9 +303,12 @@ def decide(
             reasons |= _UNKNOWN_BIT
         s[LEVEL], s[REASONS] = level, reasons
         s[LIMIT], s[TARGET], s[CAPACITY], s[SECONDS] = limit, target, capacity, seconds
-        words[limit_index] = np.uint64(level << 32 | reasons << 34)
-        top, union = max(top, level), union | reasons
-    verdict[0] = np.uint64(top << 32 | union << 34)
+        shed = np.int64(0)
+        if value > target:  # neither is NaN
+            shed = np.int64(min((value - target) / (end - target), 1.0) * _SHED_MAX + 0.5) if value < end else _SHED_MAX
+        words[limit_index] = np.uint64(level << 32 | reasons << 34 | shed << 51)
+        top, union, most = max(top, level), union | reasons, max(most, shed)
+    verdict[0] = np.uint64(top << 32 | union << 34 | most << 51)
     return told
 
 

@@ -8,17 +8,21 @@
      0x010 u32 header_size, endian_tag
      0x018 u64 total_size       checked against fstat
      0x020 u64 layout_hash      of the schema bytes
-     0x028 u64 capabilities     bit 0: the kernel marks a dead sampler, bit 1: false readings may be injected
+     0x028 u64 capabilities     bit 0: the kernel marks a dead sampler, 1: false readings may be injected,
+                                2: the kernel ends a hung sampler
      0x030 u64 schema_offset, schema_size
      0x040 u64 flags_offset, u32 flag_count, flag_stride
-     0x050 u64 ring_offset, u32 slot_count, slot_stride
-     0x060 u8[16] boot_id
-     0x070 u64 pid *, pid_start_ticks *, created_realtime_ns, interval_ns *, stale_after_ns *
+     0x050 u64 requests_offset, u32 worker_count, first_worker_flag
+     0x060 u64 ring_offset, u32 slot_count, slot_stride
+     0x070 u8[16] boot_id
+     0x080 u64 pid *, pid_start_ticks *, created_realtime_ns, interval_ns *, stale_after_ns *
     page 1   hot words (one writer, so packed)
      +0x00 head, beat_mono_ns, state, epoch, incarnation
      +0x40 per collector: last_ok_mono_ns, error_count
     page 2   flags, one u64 each: the overall verdict, then one per limit, then room
-    page 3.. schema (JSON), then on the next page the ring
+    page 3   flags of workers that present themselves: that of worker k is first_worker_flag + k, the same word
+    page 5   requests to those workers, one u64 each: bytes to shed in bits 0-47, number of the round in 48-63
+    page 7.. schema (JSON), then on the next page the ring
     slot     number, epoch, mono_ns, realtime_ns, verdict           u64 each
              values[M], means[R], maxima[R], slopes[R], limits[K,S]  f64
              crc32, number                                           u64 each
@@ -35,16 +39,17 @@ PAGE_BYTES = 4096
 WORD_BYTES = 8
 
 MAGIC = int.from_bytes(b"SHMMON\r\n", "little")  # the line end shows a transfer in text mode, as in PNG
-MAJOR = 1
+MAJOR = 2
 MINOR = 0
 ENDIAN_TAG = 0x01020304
 
 KERNEL_MARKS_DEATH = 1 << 0  # capability bits
 ACCEPTS_INJECTION = 1 << 1
+KERNEL_ENDS_HANG = 1 << 2
 
-HEADER = struct.Struct("<QIIIIQQQQQQIIQII16sQQQQQ")
+HEADER = struct.Struct("<QIIIIQQQQQQIIQIIQII16sQQQQQ")
 CAPABILITIES_OFFSET = struct.calcsize("<QIIIIQQ")
-PID_OFFSET = struct.calcsize("<QIIIIQQQQQQIIQII16s")
+PID_OFFSET = struct.calcsize("<QIIIIQQQQQQIIQIIQII16s")
 START_TICKS_OFFSET = PID_OFFSET + WORD_BYTES
 CREATED_OFFSET = START_TICKS_OFFSET + WORD_BYTES
 INTERVAL_OFFSET = CREATED_OFFSET + WORD_BYTES
@@ -62,8 +67,11 @@ COLLECTORS_MAX = (HOT_OFFSET + PAGE_BYTES - COLLECTORS_OFFSET) // COLLECTOR_STRI
 
 FLAGS_OFFSET = HOT_OFFSET + PAGE_BYTES
 FLAG_STRIDE = WORD_BYTES
-FLAG_COUNT = PAGE_BYTES // FLAG_STRIDE  # more than the limits that exist: a later version gives each worker its own
-SCHEMA_OFFSET = FLAGS_OFFSET + PAGE_BYTES
+FIRST_WORKER_FLAG = PAGE_BYTES // FLAG_STRIDE  # before it: the overall flag and the limits', more than those that exist
+WORKER_COUNT = 1024  # with the limits' fewer than the 2,048 words that the kernel walks at a death
+FLAG_COUNT = FIRST_WORKER_FLAG + WORKER_COUNT
+REQUESTS_OFFSET = FLAGS_OFFSET + FLAG_COUNT * FLAG_STRIDE
+SCHEMA_OFFSET = REQUESTS_OFFSET + WORKER_COUNT * WORD_BYTES
 
 STARTING, LIVE, STOPPED, RETIRED = range(4)  # the state word
 NO_BEAT = 2**64 - 1  # the beat of a sampler that stopped cleanly
@@ -89,6 +97,9 @@ class Header(NamedTuple):
     flags_offset: int
     flag_count: int
     flag_stride: int
+    requests_offset: int
+    worker_count: int
+    first_worker_flag: int
     ring_offset: int
     slot_count: int
     slot_stride: int
@@ -178,6 +189,9 @@ def plan(schema: bytes, slot: SlotLayout, slot_count: int) -> Header:
         flags_offset=FLAGS_OFFSET,
         flag_count=FLAG_COUNT,
         flag_stride=FLAG_STRIDE,
+        requests_offset=REQUESTS_OFFSET,
+        worker_count=WORKER_COUNT,
+        first_worker_flag=FIRST_WORKER_FLAG,
         ring_offset=ring_offset,
         slot_count=slots,
         slot_stride=slot.stride,
@@ -202,8 +216,11 @@ def flaw(header: Header, mapped_bytes: int) -> str:
         (header.schema_offset == SCHEMA_OFFSET, f"schema offset {header.schema_offset}"),
         (header.schema_size < header.total_size, f"schema size {header.schema_size}"),
         (header.flags_offset == FLAGS_OFFSET, f"flags offset {header.flags_offset}"),
-        (1 <= header.flag_count <= FLAG_COUNT, f"flag count {header.flag_count}"),
+        (header.flag_count == FLAG_COUNT, f"flag count {header.flag_count}"),
         (header.flag_stride == FLAG_STRIDE, f"flag stride {header.flag_stride}"),
+        (header.requests_offset == REQUESTS_OFFSET, f"requests offset {header.requests_offset}"),
+        (header.worker_count == WORKER_COUNT, f"{header.worker_count} workers"),
+        (header.first_worker_flag == FIRST_WORKER_FLAG, f"first worker's flag {header.first_worker_flag}"),
         (header.ring_offset == up_to_page(SCHEMA_OFFSET + header.schema_size), f"ring offset {header.ring_offset}"),
         (header.slot_count >= SLOTS_MIN, f"{header.slot_count} slots"),
         (

@@ -101,7 +101,7 @@ os._exit(1)
         ("another boot", 0x60, b"another boot id."),
         ("other capabilities", layout.CAPABILITIES_OFFSET, b"\x02"),
         ("fewer flags", 0x48, b"\x02\x00\x00\x00"),
-        ("another version", 8, b"\x02"),
+        ("another version", 8, b"\x01"),
         ("a magic that is none", 0, b"?"),
         ("no sample", layout.HEAD_OFFSET, bytes(8)),
         ("a head from nowhere", layout.HEAD_OFFSET, b"\xff" * 8),

@@ -1,4 +1,4 @@
-"""Every byte of version 1 is pinned here: a change of any of these numbers needs another major version."""
+"""Every byte of version 2 is pinned here: a change of any of these numbers needs another major version."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from shm_monitor.sampler.publisher import slot_dtype
 from shm_monitor.schema import Level
 from shm_monitor.segment import flags, layout
 from shm_monitor.segment.layout import HEADER, Header, SlotLayout, flaw, plan
+from tests.support.engine import Engine
 
 SLOT = SlotLayout(metric_count=5, rolled_count=2, limit_count=3, state_count=4)
 SCHEMA = b'{"metrics":[]}'
@@ -29,24 +30,27 @@ HEADER_GOLDEN = {
     "flags_offset": (0x040, 8),
     "flag_count": (0x048, 4),
     "flag_stride": (0x04C, 4),
-    "ring_offset": (0x050, 8),
-    "slot_count": (0x058, 4),
-    "slot_stride": (0x05C, 4),
-    "boot_id": (0x060, 16),
-    "pid": (0x070, 8),
-    "pid_start_ticks": (0x078, 8),
-    "created_realtime_ns": (0x080, 8),
-    "interval_ns": (0x088, 8),
-    "stale_after_ns": (0x090, 8),
+    "requests_offset": (0x050, 8),
+    "worker_count": (0x058, 4),
+    "first_worker_flag": (0x05C, 4),
+    "ring_offset": (0x060, 8),
+    "slot_count": (0x068, 4),
+    "slot_stride": (0x06C, 4),
+    "boot_id": (0x070, 16),
+    "pid": (0x080, 8),
+    "pid_start_ticks": (0x088, 8),
+    "created_realtime_ns": (0x090, 8),
+    "interval_ns": (0x098, 8),
+    "stale_after_ns": (0x0A0, 8),
 }
 
 WORDS_GOLDEN = {
     "CAPABILITIES_OFFSET": 0x028,
-    "PID_OFFSET": 0x070,
-    "START_TICKS_OFFSET": 0x078,
-    "CREATED_OFFSET": 0x080,
-    "INTERVAL_OFFSET": 0x088,
-    "STALE_AFTER_OFFSET": 0x090,
+    "PID_OFFSET": 0x080,
+    "START_TICKS_OFFSET": 0x088,
+    "CREATED_OFFSET": 0x090,
+    "INTERVAL_OFFSET": 0x098,
+    "STALE_AFTER_OFFSET": 0x0A0,
     "HEAD_OFFSET": 0x1000,
     "BEAT_OFFSET": 0x1008,
     "STATE_OFFSET": 0x1010,
@@ -57,12 +61,17 @@ WORDS_GOLDEN = {
     "COLLECTORS_MAX": 252,
     "FLAGS_OFFSET": 0x2000,
     "FLAG_STRIDE": 8,
-    "FLAG_COUNT": 512,
-    "SCHEMA_OFFSET": 0x3000,
-    "MAJOR": 1,
+    "FIRST_WORKER_FLAG": 512,
+    "WORKER_COUNT": 1024,
+    "FLAG_COUNT": 1536,
+    "REQUESTS_OFFSET": 0x5000,
+    "SCHEMA_OFFSET": 0x7000,
+    "MAJOR": 2,
     "MINOR": 0,
     "ENDIAN_TAG": 0x01020304,
     "KERNEL_MARKS_DEATH": 1,
+    "ACCEPTS_INJECTION": 2,
+    "KERNEL_ENDS_HANG": 4,
     "STARTING": 0,
     "LIVE": 1,
     "STOPPED": 2,
@@ -118,7 +127,7 @@ def good_header() -> tuple[Header, int]:
 
 def test_the_fields_of_the_header_stay_where_they_are() -> None:
     assert field_places() == HEADER_GOLDEN
-    assert HEADER.size == 0x98
+    assert HEADER.size == 0xA8
 
 
 def test_the_words_outside_the_header_stay_where_they_are() -> None:
@@ -148,19 +157,22 @@ def test_a_plan_puts_schema_and_ring_on_pages_of_their_own() -> None:
     header = plan(SCHEMA, SLOT, 100)
     assert header == Header(
         magic=layout.MAGIC,
-        major=1,
+        major=2,
         minor=0,
-        header_size=0x98,
+        header_size=0xA8,
         endian_tag=0x01020304,
-        total_size=0x4000 + 6 * 4096,
+        total_size=0x8000 + 6 * 4096,
         layout_hash=0x8CD48F13_E142D9CC,
         capabilities=0,
-        schema_offset=0x3000,
+        schema_offset=0x7000,
         schema_size=14,
         flags_offset=0x2000,
-        flag_count=512,
+        flag_count=1536,
         flag_stride=8,
-        ring_offset=0x4000,
+        requests_offset=0x5000,
+        worker_count=1024,
+        first_worker_flag=512,
+        ring_offset=0x8000,
         slot_count=100,
         slot_stride=240,
         boot_id=bytes(16),
@@ -199,12 +211,46 @@ def test_an_object_of_another_size_is_a_flaw() -> None:
 
 def test_a_flag_says_everything_in_one_word() -> None:
     calm = flags.flag_word(flags.verdict_word(Level.WARN, 0b101), 4711)
-    pressed = flags.flag_word(flags.verdict_word(Level.PRUNE, 0b101), 4711)
+    pressed = flags.flag_word(flags.verdict_word(Level.PRUNE, 0b101, 0.2), 4711)
 
     assert calm == 4711 | 1 << 32 | 0b101 << 34
-    assert pressed == 4711 | 1 << 31 | 2 << 32 | 0b101 << 34
+    assert pressed == 4711 | 1 << 31 | 2 << 32 | 0b101 << 34 | 819 << 51
     assert [flags.level_of(word) for word in (calm, pressed)] == [Level.WARN, Level.PRUNE]
     assert flags.reasons_of(pressed) == 0b101
+    assert [flags.shed_of(word) for word in (calm, pressed)] == [0.0, 819 / 4095]
+
+
+@pytest.mark.parametrize(
+    ("shed", "bits"), [(0.0, 0), (1e-9, 0), (1 / 4095, 1), (0.5, 2048), (0.9999, 4095), (1.0, 4095)]
+)
+def test_how_much_to_shed_is_rounded_to_twelve_bits(shed: float, bits: int) -> None:
+    """The ends are exact: 0 is nothing, 1 is the capacity."""
+    word = flags.flag_word(flags.verdict_word(Level.CRITICAL, flags.REASONS_MASK, shed) | flags.INJECTED, 2**22 - 1)
+
+    assert word >> flags.SHED_SHIFT == bits
+    assert word < 2**63
+    assert flags.shed_of(word) == bits / 4095
+    assert flags.shed_of(flags.ended_word(word)) == bits / 4095
+
+
+def test_the_step_makes_the_same_word_as_the_layout() -> None:
+    """The step is compiled, so that it spells the shifts out."""
+    engine = Engine()
+    target, capacity = 0.945 * 92.0, 100.0
+    for percent in (50.0, 88.0, 93.0, 98.0, 120.0):
+        engine.feed([percent] * 20)
+        word = engine.words[-1][0]
+        shed = min(max((percent - target) / (capacity - target), 0.0), 1.0)
+        assert word == flags.verdict_word(flags.level_of(word), flags.reasons_of(word), shed)
+        assert word == engine.verdicts[-1]
+
+
+def test_a_request_is_one_word() -> None:
+    word = flags.request_word(7, 105 << 20)
+
+    assert word == 7 << 48 | 105 << 20
+    assert flags.request_of(word) == (7, 105 << 20)
+    assert flags.request_of(flags.request_word(2**16 + 1, 2**50)) == (1, 2**48 - 1)
 
 
 @pytest.mark.parametrize("level", list(Level))

@@ -61,7 +61,7 @@ def field(moments: random.Random, data: bytearray, good: Header) -> None:
     HEADER.pack_into(data, 0, *header._replace(**{name: new % 2**width}))
 
 
-_SHORT = {"flag_count", "flag_stride", "slot_count", "slot_stride"}
+_SHORT = {"flag_count", "flag_stride", "worker_count", "first_worker_flag", "slot_count", "slot_stride"}
 
 
 def word(moments: random.Random, data: bytearray, good: Header) -> None:

@@ -12,6 +12,7 @@ from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import MEBIBYTE, rules
 from shm_monitor.kernels import Rolling
 from shm_monitor.schema import STATE_FIELDS, Level, Metric, Reason
+from shm_monitor.segment.flags import reasons_of
 
 START_NS = 86_400 * 10**9  # a machine that has been up for a day
 
@@ -145,7 +146,7 @@ class Engine:
     @property
     def reasons(self) -> list[Reason]:
         """All reasons of each sample so far."""
-        return [Reason(verdict >> 34) for verdict in self.verdicts]
+        return [Reason(reasons_of(verdict)) for verdict in self.verdicts]
 
     @property
     def pressed(self) -> NDArray[np.bool_]:
@@ -170,7 +171,7 @@ class Engine:
     def reasons_of(self, name: str) -> list[Reason]:
         """The reasons of the limit *name* in each sample so far."""
         place = [rule.limit.name for rule in self.rules].index(name)
-        return [Reason(words[place] >> 34) for words in self.words]
+        return [Reason(reasons_of(words[place])) for words in self.words]
 
     def state(self, field_name: str, limit: int = 0) -> float:
         """One number of the newest state."""
