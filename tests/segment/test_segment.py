@@ -17,9 +17,9 @@ from shm_monitor.segment.mapping import identity, open_read_only
 from shm_monitor.segment.view import View
 from shm_monitor.worker.reader import attach
 from tests.support.children import output_of, run_python
+from tests.support.light_sampler import LightSamplers, wait_until
 
 if TYPE_CHECKING:
-    from tests.support.light_sampler import LightSamplers
     from tests.support.publishing import Bench
 
 
@@ -178,6 +178,7 @@ def test_an_object_is_only_visible_once_it_is_complete(light: LightSamplers, nam
     watcher.start()
     try:
         light.one(name, metric_count=500, slot_count=2000)
+        wait_until(lambda: "whole" in seen)
     finally:
         stop.set()
         watcher.join()
