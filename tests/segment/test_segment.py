@@ -17,7 +17,8 @@ from shm_monitor.segment.mapping import identity, open_read_only
 from shm_monitor.segment.view import View
 from shm_monitor.worker.reader import attach
 from tests.support.children import output_of, run_python
-from tests.support.light_sampler import LightSamplers, wait_until
+from tests.support.light_sampler import LightSamplers
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.support.publishing import Bench
