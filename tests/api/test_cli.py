@@ -224,7 +224,7 @@ def test_a_crash_of_the_api_restarts_the_api_alone(beside: ApiProcess) -> None:
 
     assert after["shm_monitor.sampler"] == before["shm_monitor.sampler"]
     assert after["shm_monitor_api"] != before["shm_monitor_api"]
-    assert "the API ended with status -9; starting it again in 0.5 s" in beside.log
+    assert "the API ended with status -9; starting it again in 1 s" in beside.log
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def grown(before: Usage, after: Usage) -> list[str]:
 @pytest.mark.timeout(SOAK_SECONDS + 600)
 def test_restarts_and_kills_all_along_leave_everything_flat(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One supervisor and a reader here, two readers elsewhere."""
-    monkeypatch.setattr("shm_monitor.supervision.supervisor.BACKOFF_SECONDS", (0.2,))
+    monkeypatch.setattr("shm_monitor.supervision.keeper.BACKOFF_SECONDS", (0.2,))
     moments = random.Random(1)
     deadline = time.monotonic() + SOAK_SECONDS
     config = fast(name, check_interval=0.02, history_seconds=2.0, stale_after=1.0)

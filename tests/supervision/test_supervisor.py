@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ import pytest
 from shm_monitor.errors import AlreadyRunningError, SamplerError
 from shm_monitor.segment import names
 from shm_monitor.supervision.handshake import Order
-from shm_monitor.supervision.supervisor import BACKOFF_SECONDS, HEALTHY_SECONDS, Supervisor
+from shm_monitor.supervision.keeper import BACKOFF_SECONDS, HEALTHY_SECONDS, Next
+from shm_monitor.supervision.supervisor import Supervisor
 from shm_monitor.worker.reader import attach
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
@@ -29,12 +31,19 @@ STOP_SECONDS = 2.0
 class Supervised:
     """A supervisor of one name, and the lines it said."""
 
-    def __init__(self, name: str, *, collectors: tuple[str, ...] = (), **settings: object) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        collectors: tuple[str, ...] = (),
+        backoff_seconds: tuple[float, ...] | None = None,
+        **settings: object,
+    ) -> None:
         """Prepare it."""
         self.name = name
         self.lines: list[str] = []
-        order = Order(config=fast(name, **settings), owner_pid=os.getpid(), collectors=collectors)
-        self.supervisor = Supervisor(order, on_event=self.lines.append)
+        self.order = Order(config=fast(name, **settings), owner_pid=os.getpid(), collectors=collectors)
+        self.supervisor = Supervisor(self.order, on_event=self.lines.append, backoff_seconds=backoff_seconds)
 
     def pid(self) -> int:
         """Return the pid of the sampler that runs."""
@@ -192,6 +201,33 @@ def test_a_stop_during_the_pause_before_a_restart_is_at_once(supervised: Callabl
     remove_what_a_killed_sampler_leaves(name)
 
 
+def test_a_stop_during_the_start_ends_the_start_at_once(supervised: Callable[..., Supervised]) -> None:
+    one = supervised()
+    threading.Timer(0.05, one.supervisor.stop).start()
+    with pytest.raises(SamplerError, match="stopped before its first sample"):
+        one.supervisor.start()
+
+
+def test_what_nobody_expects_is_a_warning_and_what_was_asked_for_is_none(
+    supervised: Callable[..., Supervised], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside a command the log shows warnings alone: a sampler that the kernel killed must be among them."""
+    caplog.set_level(logging.INFO, "shm_monitor")
+    one = supervised(backoff_seconds=(0.01,))
+    one.supervisor.start()
+    first = one.pid()
+    one.supervisor.reload(one.order)
+    wait_until(lambda: one.supervisor.restarts == 1, 20.0)
+    second = one.pid()
+    end_child(second)
+    wait_until(lambda: one.supervisor.restarts == 2, 20.0)
+    one.supervisor.stop()
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line for line in warnings if "ended" in line] == [f"{one.name}: sampler {second} ended by signal 9"]
+    assert one.lines[1] == f"sampler {first} makes room for one with the configuration of now"
+
+
 def test_a_second_supervisor_is_told_who_is_running(
     light: LightSamplers, supervised: Callable[..., Supervised], name: str
 ) -> None:
@@ -233,26 +269,24 @@ def pauses_of(name: str, monkeypatch: pytest.MonkeyPatch, lives_seconds: list[fl
     pauses: list[float] = []
     now = [1000.0]
 
-    def live(pause: float) -> None:
-        supervisor._started.set()
+    def live(pause: float) -> Next:
         pauses.append(pause)
         now[0] += pause + lives_seconds[len(pauses) - 1]
         if len(pauses) == len(lives_seconds):
-            supervisor._stop.set()
+            return Next.NOTHING
+        return Next.AFTER_A_PAUSE
 
-    monkeypatch.setattr(supervisor, "_one_life", live)
-    monkeypatch.setattr("shm_monitor.supervision.supervisor.time.monotonic", lambda: now[0])
-    supervisor._run()
-    monkeypatch.undo()
+    monkeypatch.setattr(supervisor, "_live", live)
+    monkeypatch.setattr(supervisor, "_clock", lambda: now[0])
+    supervisor._keep()
     return pauses
 
 
 @pytest.mark.slow
 def test_a_sampler_that_dies_again_and_again_leaks_nothing_here(
-    supervised: Callable[..., Supervised], monkeypatch: pytest.MonkeyPatch
+    supervised: Callable[..., Supervised],
 ) -> None:
-    monkeypatch.setattr("shm_monitor.supervision.supervisor.BACKOFF_SECONDS", (0.01,))
-    one = supervised()
+    one = supervised(backoff_seconds=(0.01,))
     one.supervisor.start()
     end_child(one.pid())
     wait_until(lambda: one.supervisor.restarts == 1, 20.0)

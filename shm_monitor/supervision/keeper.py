@@ -1,0 +1,122 @@
+"""Keep one process alive: pauses that grow from death to death, and an end that takes less than two seconds."""
+
+from __future__ import annotations
+
+import enum
+import subprocess
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+HEALTHY_SECONDS = 60.0  # after which the next death counts as the first again
+STOP_SECONDS = 1.5  # then SIGKILL, so that a stop takes less than 2 s
+
+
+class Next(enum.Enum):
+    """What follows the life of a process."""
+
+    AFTER_A_PAUSE = enum.auto()
+    AT_ONCE = enum.auto()
+    NOTHING = enum.auto()
+
+
+class Keeper(ABC):
+    """One process at a time, watched by a daemon thread; a subclass says what one life is.
+
+    Attributes:
+        restarts: how often a process was started after the first.
+    """
+
+    def __init__(
+        self,
+        thread_name: str,
+        *,
+        backoff_seconds: Sequence[float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            thread_name: of the thread that watches.
+            backoff_seconds: the pause after the first death, the second, and so on; the last one stays.
+            clock: seconds, monotonic.
+        """
+        self.restarts = 0
+        self._backoff_seconds = BACKOFF_SECONDS if backoff_seconds is None else backoff_seconds
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, name=thread_name, daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the process that runs now, if one does."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def ask_to_stop(self) -> None:
+        """Tell the process to end, without waiting for it."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+
+    def stop(self) -> None:
+        """End the process, within 2 s, and wait for the end of the thread. Idempotent."""
+        self.ask_to_stop()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            process = self._process
+            if process is not None:
+                process.kill()
+            self._thread.join()
+
+    @abstractmethod
+    def _live(self, pause: float) -> Next:
+        """Start a process after *pause* seconds, stay with it until it ends or a stop is asked for; say what is next.
+
+        It is in :attr:`_process` from its start on, and ended whatever happens (:func:`end`).
+        """
+
+    @abstractmethod
+    def _tell_pause(self, pause: float) -> None:
+        """Say that the next start comes in *pause* seconds."""
+
+    def _keep(self) -> None:
+        failures, pause = 0, 0.0
+        while not self._stopping.is_set():
+            began = self._clock() + pause
+            follows = self._live(pause)
+            if self._stopping.is_set() or follows is Next.NOTHING:
+                return
+            if follows is Next.AT_ONCE:
+                failures, pause = 0, 0.0
+                continue
+            failures = 1 if self._clock() - began > HEALTHY_SECONDS else failures + 1
+            pause = self._backoff_seconds[min(failures, len(self._backoff_seconds)) - 1]
+            self._tell_pause(pause)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Stop *process* if it still runs: by SIGTERM, then by SIGKILL; wait for it and close its pipes."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+    close_pipes(process)
+
+
+def close_pipes(process: subprocess.Popen[bytes]) -> None:
+    """Close what this process holds of the pipes to *process*."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
