@@ -21,7 +21,7 @@ from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.sampler.loop import Sampler
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import STATE_FIELDS, Level, Limit, Metric, Schema
-from shm_monitor.segment import names
+from shm_monitor.segment import side_files
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, decode_report, send_order
 from shm_monitor.supervision.supervisor import SINGLE_THREADED
@@ -37,9 +37,9 @@ def new_name() -> Iterator[str]:
     try:
         yield name
     finally:
-        for path in (names.object_path(name), *(names.side_path(name, end) for end in ("~lock", "~new", "~inject"))):
+        for file in side_files.files_of(name):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+                os.unlink(file.path)
 
 
 @contextlib.contextmanager

@@ -149,12 +149,17 @@ class CorruptError(SegmentError):
 
 
 class UntrustedError(SegmentError):
-    """Somebody else could have written the segment (owner, mode, link)."""
+    """Somebody else could have written the segment (owner, mode, link), or has taken its name.
 
-    def __init__(self, name: str, path: str, detail: str) -> None:
-        super().__init__(name, f"{path} is not trusted: {detail}; try: ls -l {path}")
+    Attributes:
+        owner_uid: who owns what lies there; None where that is not known.
+    """
+
+    def __init__(self, name: str, path: str, detail: str, *, owner_uid: int | None = None) -> None:
+        super().__init__(name, f"{path} is not trusted: {detail}; try: ls -ld {path}")
         self.path = path
         self.detail = detail
+        self.owner_uid = owner_uid
 
 
 class StaleError(MonitorError):

@@ -17,9 +17,8 @@ if sys.flags.isolated:
 else:
     sys.path.insert(0, str(ROOT / "api"))  # python -m pytest has put the checkout itself first
 
-from shm_monitor.segment import names
 from tests.support.publishing import Bench
-from tests.support.surroundings import remove_files
+from tests.support.surroundings import files_of, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,9 +51,7 @@ _names_used: list[str] = []
 def _nothing_left_in_shared_memory() -> Iterator[None]:
     """When all tests have run, no file bears a name that one of them had."""
     yield
-    if names.HAS_DIRECTORY:
-        left = [entry for entry in os.listdir(names.SHM_DIRECTORY) if any(name in entry for name in _names_used)]
-        assert left == []
+    assert [path for name in _names_used for path in files_of(name)] == []
 
 
 @pytest.fixture

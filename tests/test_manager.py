@@ -14,13 +14,13 @@ import pytest
 from shm_monitor.errors import UnknownLimitError
 from shm_monitor.manager import ResourceManager
 from shm_monitor.schema import Level
-from shm_monitor.segment import layout, names
+from shm_monitor.segment import layout
 from shm_monitor.worker.reader import attach
 from tests.supervision.test_supervisor import slowness
 from tests.support.children import PYTHON, output_of, run_python
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
-from tests.support.surroundings import child_environment
+from tests.support.surroundings import child_environment, files_of
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -41,12 +41,7 @@ config = ResourceConfig(name=sys.argv[1], check_interval=0.05, observation_perio
 def _nothing_left(name: str) -> Iterator[None]:
     """Whatever a test does, no file of its name is left (but what a killed sampler leaves, which it removes)."""
     yield
-    assert [entry for entry in os.listdir(names.SHM_DIRECTORY) if name in entry] == []
-
-
-def files_of(name: str) -> list[str]:
-    """Return the files in /dev/shm that *name* has."""
-    return [entry for entry in os.listdir(names.SHM_DIRECTORY) if name in entry]
+    assert files_of(name) == []
 
 
 def test_a_manager_starts_answers_and_stops_what_it_started(name: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from shm_monitor import exits
 from shm_monitor.cli.look import as_json
 from shm_monitor.errors import AlreadyRunningError, UntrustedError
-from shm_monitor.segment import names
+from shm_monitor.segment import names, side_files
 from shm_monitor.segment.lock import Lock, holder_of
 from shm_monitor.worker.reader import attach
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def list_all(given: argparse.Namespace) -> int:
     """Print each sampler of this user, one a line: name, state, pid, age of its last turn."""
-    found = [_status_of(name) for name in names.known_names()]
+    found = [_status_of(name) for name in side_files.scan().names]
     if given.json:
         print(json.dumps([as_json(one) for one in found]))
         return exits.FINE
@@ -35,7 +35,7 @@ def list_all(given: argparse.Namespace) -> int:
 
 def clean(given: argparse.Namespace) -> int:  # noqa: ARG001 - every verb takes the arguments
     """Remove the files of samplers that are no more; what a live one owns stays."""
-    for name in names.known_names():
+    for name in side_files.scan().names:
         if remove(name):
             print(f"removed {name}")
     return exits.FINE
@@ -53,9 +53,10 @@ def remove(name: str) -> bool:
         return False
     try:
         unlink_object(names.object_name(name))
-        for suffix in (names.NEW_SUFFIX, names.INJECT_SUFFIX):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(names.side_path(name, suffix))
+        for file in side_files.files_of(name):
+            if file.path != lock.path:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(file.path)
     finally:
         lock.release()
     return True

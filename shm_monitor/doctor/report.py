@@ -56,7 +56,7 @@ class Surroundings(NamedTuple):
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
-    shm: Path = Path(names.SIDE_DIRECTORY)
+    shm: Path = Path(names.side_directory()).parent
     environ: Mapping[str, str] = os.environ
     python: tuple[int, ...] = _PYTHON
     version_of: Callable[[str], str | None] = installed_version

@@ -194,7 +194,7 @@ def _rename(name: str) -> None:
     try:
         os.rename(path + NEW_SUFFIX, path)
     except OSError as error:  # a directory, or a file that the sticky bit of /dev/shm keeps for its foreign owner
-        raise UntrustedError(name, path, f"it cannot be replaced ({os.strerror(error.errno or 0)})") from error
+        raise _taken(name, path, "replaced", error) from error
 
 
 def _reserve(new_name: str, size: int) -> None:
@@ -210,10 +210,20 @@ def _reserve(new_name: str, size: int) -> None:
 def _refusal(name: str, size: int, error: OSError) -> MonitorError:
     """Return what a failure to make the object of *name* means to its user."""
     if error.errno not in {errno.ENOSPC, errno.ENOMEM, errno.EFBIG}:
-        path = object_path(name) + NEW_SUFFIX
-        return UntrustedError(name, path, f"it cannot be made ({os.strerror(error.errno or 0)})")
+        return _taken(name, object_path(name) + NEW_SUFFIX, "made", error)
     free = os.statvfs(SHM_DIRECTORY) if HAS_DIRECTORY else None
     return NoSpaceError(object_path(name), size, free.f_bavail * free.f_frsize if free else 0)
+
+
+def _taken(name: str, path: str, wanted: str, error: OSError) -> UntrustedError:
+    """Return that *path* cannot be made or replaced, and whose it is: in a sticky directory only its owner may."""
+    reason = os.strerror(error.errno or 0)
+    try:
+        owner = os.stat(path, follow_symlinks=False).st_uid
+    except OSError:
+        return UntrustedError(name, path, f"it cannot be {wanted} ({reason})")
+    whose = "" if owner == os.getuid() else f"owner {owner} is not this user ({os.getuid()}), and "
+    return UntrustedError(name, path, f"{whose}it cannot be {wanted} ({reason})", owner_uid=owner)
 
 
 def _attach(name: str) -> SharedMemory:

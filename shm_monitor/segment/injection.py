@@ -1,6 +1,6 @@
 """False readings on purpose, so that users can try how their workers react.
 
-A file beside the segment says which metrics read what, and until when. The sampler obeys it only with
+A side file says which metrics read what, and until when. The sampler obeys it only with
 ``allow_injection``, and marks each sample that it touched (:data:`flags.INJECTED`).
 """
 
@@ -9,14 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from shm_monitor.errors import MonitorError
+from shm_monitor.segment import side_files
 from shm_monitor.segment.names import INJECT_SUFFIX, side_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+_WRITING_SUFFIX = f"{INJECT_SUFFIX}-new"
+_SIZE_MAX_BYTES = 1 << 20  # 10,000 metrics
 
 
 class Injection(NamedTuple):
@@ -27,14 +32,21 @@ class Injection(NamedTuple):
 
 
 def write(name: str, values: Mapping[str, float], seconds: float) -> None:
-    """Tell the sampler *name* to read *values* for *seconds*; replaces what was told before."""
+    """Tell the sampler *name* to read *values* for *seconds*; replaces what was told before, whole.
+
+    Raises:
+        UntrustedError: the file or its directory belongs to somebody else, or something else lies there.
+        NoSpaceError: shared memory is full.
+    """
     path = side_path(name, INJECT_SUFFIX)
-    until = time.monotonic_ns() + int(seconds * 1e9)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        json.dump({"values": dict(values), "until_mono_ns": until}, file)
+    told = {"values": dict(values), "until_mono_ns": time.monotonic_ns() + int(seconds * 1e9)}
+    try:
+        fd = side_files.open_file(name, _WRITING_SUFFIX, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(told, file)
+        os.rename(side_path(name, _WRITING_SUFFIX), path)  # a sampler that looks now sees the old one or the new one
+    except OSError as error:
+        raise side_files.refusal(name, path, error) from error
 
 
 def end(name: str) -> None:
@@ -44,17 +56,13 @@ def end(name: str) -> None:
 
 
 def read(name: str) -> Injection | None:
-    """Return what is injected into *name*, or None: nothing, not ours, half-written, or over."""
+    """Return what is injected into *name*, or None: nothing, not ours, no injection, or over."""
     try:
-        fd = os.open(side_path(name, INJECT_SUFFIX), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(fd, encoding="utf-8") as file:
-            found = os.fstat(fd)
-            if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return None
-            table = json.load(file)
+        with open(side_files.open_file(name, INJECT_SUFFIX, os.O_RDONLY), "rb") as file:
+            table = json.loads(file.read(_SIZE_MAX_BYTES))
         values = {str(key): float(value) for key, value in table["values"].items()}
         injection = Injection(values, int(table["until_mono_ns"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, MonitorError, ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return injection if injection.until_mono_ns > time.monotonic_ns() else None
 

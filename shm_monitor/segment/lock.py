@@ -1,4 +1,4 @@
-"""One sampler per name: an exclusive lock on a file beside the segment.
+"""One sampler per name: an exclusive lock on a side file.
 
 An fcntl lock, because a ``flock`` survives in forked children of a killed owner; on a file of its own, because an
 fcntl lock on the segment itself is lost when any descriptor of it closes, and mapping it closes one.
@@ -7,13 +7,13 @@ fcntl lock on the segment itself is lost when any descriptor of it closes, and m
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import struct
 import sys
 
-from shm_monitor.errors import AlreadyRunningError, NoSpaceError, UntrustedError
+from shm_monitor.errors import AlreadyRunningError, MonitorError
+from shm_monitor.segment import side_files
 from shm_monitor.segment.names import LOCK_SUFFIX, side_path
 
 # struct flock of fcntl(2): Linux puts the type first, macOS the offsets.
@@ -28,8 +28,9 @@ class Lock:
 
         Raises:
             AlreadyRunningError: somebody holds it; says who.
-            UntrustedError: the lock file belongs to somebody else or is a link.
+            UntrustedError: the lock file or its directory belongs to somebody else, or is a link.
             NoSpaceError: shared memory is full.
+            SamplerError: the system refuses, such as for too many open files.
         """
         self.path = side_path(name, LOCK_SUFFIX)
         self._fd = _locked(name, self.path)
@@ -51,8 +52,8 @@ def holder_of(name: str) -> int | None:
     Not in the process that holds it: closing the descriptor would lose the lock.
     """
     try:
-        fd = os.open(side_path(name, LOCK_SUFFIX), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+        fd = side_files.open_file(name, LOCK_SUFFIX, os.O_RDONLY)
+    except (OSError, MonitorError):
         return None
     try:
         return _holder(fd)
@@ -62,7 +63,7 @@ def holder_of(name: str) -> int | None:
 
 def _locked(name: str, path: str) -> int:
     while True:
-        fd = _open(name, path)
+        fd = side_files.open_file(name, LOCK_SUFFIX, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -72,21 +73,6 @@ def _locked(name: str, path: str) -> int:
         if _is_at(fd, path):
             return fd
         os.close(fd)  # its last owner removed the file between our open and our lock
-
-
-def _open(name: str, path: str) -> int:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:  # out of inodes
-            free = os.statvfs(os.path.dirname(path))
-            raise NoSpaceError(path, 1, free.f_bavail * free.f_frsize if free.f_favail else 0) from error
-        raise UntrustedError(name, path, os.strerror(error.errno or 0)) from error
-    owner = os.fstat(fd).st_uid
-    if owner != os.getuid():
-        os.close(fd)
-        raise UntrustedError(name, path, f"owner {owner} is not this user ({os.getuid()})")
-    return fd
 
 
 def _is_at(fd: int, path: str) -> bool:

@@ -88,7 +88,8 @@ def _trusted_size(name: str, path: str, found: os.stat_result) -> int:
     if not stat.S_ISREG(found.st_mode) and HAS_DIRECTORY:
         raise UntrustedError(name, path, "it is not a regular file")
     if found.st_uid not in {os.getuid(), 0}:
-        raise UntrustedError(name, path, f"owner {found.st_uid} is neither this user ({os.getuid()}) nor root")
+        detail = f"owner {found.st_uid} is neither this user ({os.getuid()}) nor root"
+        raise UntrustedError(name, path, detail, owner_uid=found.st_uid)
     if found.st_nlink > 1:
         raise UntrustedError(name, path, f"it has {found.st_nlink} hard links, allowed is 1")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from shm_monitor.errors import ConfigError
 
@@ -11,8 +12,7 @@ NAME_VARIABLE = "SHM_MONITOR_NAME"
 NAME_ALLOWED = "1 to 64 letters, digits, '.', '_' or '-', not starting with '.'"
 PREFIX = "shm-monitor"
 SHM_DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory, shm_overview(7)
-HAS_DIRECTORY = os.path.isdir(SHM_DIRECTORY)  # macOS shows its shared memory nowhere
-SIDE_DIRECTORY = SHM_DIRECTORY if HAS_DIRECTORY else os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+HAS_DIRECTORY = sys.platform == "linux"  # macOS shows its shared memory nowhere
 LOCK_SUFFIX = "~lock"  # a name has no "~", so no segment can be taken for a file beside another
 NEW_SUFFIX = "~new"
 INJECT_SUFFIX = "~inject"
@@ -47,13 +47,11 @@ def object_path(name: str) -> str:
     return f"{SHM_DIRECTORY}/{object_name(name)}"
 
 
+def side_directory() -> str:
+    """Return the directory of this user's side files; :mod:`shm_monitor.segment.side_files` says why there."""
+    return f"{SHM_DIRECTORY if HAS_DIRECTORY else '/tmp'}/{PREFIX}.{os.getuid()}"  # noqa: S108 - checked before use
+
+
 def side_path(name: str, suffix: str) -> str:
-    """Return the path of a file beside the segment, such as its lock."""
-    return f"{SIDE_DIRECTORY}/{object_name(name)}{suffix}"
-
-
-def known_names() -> list[str]:
-    """Return the names of this user that have a segment or a lock file, sorted."""
-    start = object_name("")
-    found = {entry.name.removeprefix(start) for entry in os.scandir(SIDE_DIRECTORY) if entry.name.startswith(start)}
-    return sorted({name.partition("~")[0] for name in found})
+    """Return the path of a file that belongs to the segment *name*, such as its lock; open it by ``side_files``."""
+    return f"{side_directory()}/{name}{suffix}"

@@ -25,7 +25,7 @@ from shm_monitor.supervision.supervisor import Supervisor
 from tests.support.host_trees import is_root
 from tests.support.load_cgroup import sampler, snapshots
 from tests.support.load_collectors import FILE_VARIABLE
-from tests.support.surroundings import child_environment
+from tests.support.surroundings import child_environment, remove_files
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -227,8 +227,7 @@ def test_a_read_only_install_without_a_home_is_enough(name: str) -> None:
     try:
         done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
     finally:
-        for file in Path("/dev/shm").glob(f"*.65534.{name}*"):
-            file.unlink()
+        remove_files(name)
 
     assert (done.returncode, done.stdout) == (0, "65534 [] live False ok\n"), done.stderr
     assert "Traceback" not in done.stderr

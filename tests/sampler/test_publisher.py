@@ -21,7 +21,7 @@ from shm_monitor.segment.view import View
 from shm_monitor.worker.reader import attach
 from tests.support.children import PYTHON, output_of, run_python
 from tests.support.publishing import Bench, small_schema
-from tests.support.surroundings import child_environment
+from tests.support.surroundings import child_environment, files_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +164,7 @@ def test_a_publisher_that_never_published_leaves_nothing(make_bench: Callable[..
     bench = make_bench(name)
     assert os.path.exists(names.object_path(name) + names.NEW_SUFFIX)
     bench.close()
-    assert [entry for entry in os.listdir("/dev/shm") if name in entry] == []
+    assert files_of(name) == []
 
 
 def test_a_forked_child_of_the_sampler_changes_nothing_by_ending(name: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.errors import AlreadyRunningError, SamplerError
-from shm_monitor.segment import layout, names
+from shm_monitor.segment import layout
 from shm_monitor.segment.names import LOCK_SUFFIX, side_path
 from shm_monitor.segment.view import View
 from shm_monitor.supervision.handshake import decode_report, error_of
@@ -20,7 +20,7 @@ from shm_monitor.worker.reader import attach
 from tests.support.children import PYTHON
 from tests.support.light_sampler import end
 from tests.support.real_sampler import RealSampler, fast
-from tests.support.surroundings import child_environment
+from tests.support.surroundings import child_environment, files_of
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ def start() -> Iterator[Callable[..., RealSampler]]:
     yield one
     for sampler in made:
         sampler.close()
-
-
-def files_of(name: str) -> list[str]:
-    """Return the files in /dev/shm that *name* has."""
-    return [entry for entry in os.listdir(names.SHM_DIRECTORY) if name in entry]
 
 
 def test_one_life_from_the_order_to_the_clean_stop(start: Callable[..., RealSampler], name: str) -> None:

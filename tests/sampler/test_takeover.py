@@ -21,6 +21,7 @@ from shm_monitor.worker.reader import attach
 from tests.support.children import NOBODY, output_of, run_python
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.publishing import Bench, small_schema
+from tests.support.surroundings import remove_files
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -206,6 +207,8 @@ def test_a_name_that_somebody_else_has_taken_is_an_error_that_says_so(name: str,
 import encodings.ascii, json, logging, os, sys  # before the change of user
 from shm_monitor.errors import UntrustedError
 from tests.support.publishing import Bench
+from tests.support.surroundings import remove_files
+from tests.support.surroundings import remove_files
 os.setuid({NOBODY})
 try:
     bench = Bench(sys.argv[1])
@@ -214,18 +217,15 @@ try:
     finally:
         bench.close()
 except UntrustedError as error:
-    print(error.path)
+    print(error.path, error.owner_uid)
     print([entry for entry in os.listdir("/dev/shm") if entry.endswith("~new") and f".{{os.getuid()}}." in entry])
 """
     try:
         said, left = output_of(code, name).splitlines()
-        assert said == path
+        assert said == f"{path} 0"
         assert left == ("[]" if not suffix else f"['{os.path.basename(path)}']")
     finally:
-        os.unlink(path)
-        lock = f"{names.SHM_DIRECTORY}/{names.PREFIX}.{NOBODY}.{name}{LOCK_SUFFIX}"
-        if os.path.exists(lock):
-            os.unlink(lock)
+        remove_files(name)
 
 
 def test_a_directory_in_the_way_is_an_error_that_says_so(name: str) -> None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.errors import AlreadyRunningError, SamplerError
-from shm_monitor.segment import names
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.keeper import BACKOFF_SECONDS, HEALTHY_SECONDS, Next
 from shm_monitor.supervision.supervisor import Supervisor
 from shm_monitor.worker.reader import attach
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
+from tests.support.surroundings import files_of
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def supervised(name: str) -> Iterator[Callable[..., Supervised]]:
     yield make
     for one in made:
         one.supervisor.stop()
-    assert [entry for entry in os.listdir(names.SHM_DIRECTORY) if name in entry] == []
+    assert files_of(name) == []
     assert not any(thread.name == "shm-monitor-supervisor" for thread in threading.enumerate())
 
 

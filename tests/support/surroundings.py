@@ -18,8 +18,20 @@ def child_environment(**settings: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **settings}
 
 
+def files_of(name: str) -> list[str]:
+    """Return the paths of all that any user's sampler *name* has: segments and side files, sorted."""
+    directory = Path(names.side_directory()).parent
+    return sorted(
+        str(path)
+        for place in (directory, *directory.glob(f"{names.PREFIX}.*/"))
+        if os.access(place, os.R_OK | os.X_OK)
+        for path in place.iterdir()
+        if path.name.startswith(names.PREFIX if place == directory else name) and name in path.name
+    )
+
+
 def remove_files(name: str) -> None:
     """Remove every file of the sampler *name*."""
-    for path in (names.object_path(name), *(names.side_path(name, suffix) for suffix in ("~lock", "~new", "~inject"))):
+    for path in files_of(name):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
