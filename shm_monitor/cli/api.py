@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shm_monitor.config.sources import EnvFile
 
 MODULE = "shm_monitor_api"
+DEFAULT_BIND = "127.0.0.1:8909"
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", MODULE)
 KEYS = frozenset({names.NAME_VARIABLE}) | config_sources.RESERVED_KEYS
 
@@ -43,6 +44,11 @@ def check_installed() -> None:
     for package in PACKAGES:
         if find_spec(package) is None:
             raise MissingDependencyError("the REST API", "api", package)
+
+
+def url(bind: str | None, environ: Mapping[str, str]) -> str:
+    """Return where an API that is told *bind* listens, for people."""
+    return f"http://{bind or environ.get('SHM_MONITOR_BIND') or DEFAULT_BIND}"
 
 
 def command_line(*options: str) -> list[str]:

@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(verbs)
     _add_api(verbs)
+    _add_top(verbs)
     _add_looks(verbs)
     _add_traces(verbs)
     _add_inject(verbs)
@@ -83,6 +84,17 @@ def _add_api(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     api = verbs.add_parser("api", help="serve what a sampler measures over HTTP", add_help=False, allow_abbrev=False)
     api.add_argument("--env-file", metavar="FILE")
     api.set_defaults(module="api:api", passes_on=True)
+
+
+def _add_top(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    top = _verb_parser(verbs, "top", "top:top", "show one sampler on the whole screen (extra: tui)")
+    where = top.add_mutually_exclusive_group()
+    where.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    where.add_argument("--url", metavar="URL", help="of an API, here or elsewhere; its token: $SHM_MONITOR_TOKEN")
+    top.add_argument("--once", action="store_true", help="print one frame and end: 0, or 3 without a live sampler")
+    top.add_argument("--plain", action="store_true", help="a line per change in place of the full screen")
+    top.add_argument("--width", type=int, metavar="CELLS", help="of the frame that --once prints")
+    top.add_argument("--api-url", help=argparse.SUPPRESS)  # what `run` serves beside it
 
 
 def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

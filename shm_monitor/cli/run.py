@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shm_monitor import exits
 from shm_monitor.cli import api, settings
-from shm_monitor.cli.live import LiveView
+from shm_monitor.cli.view import View
 from shm_monitor.errors import AlreadyRunningError, ConfigError, MissingDependencyError
 from shm_monitor.manager import FORCE_CLOCK_VARIABLE, ResourceManager
 from shm_monitor.segment import names
@@ -22,7 +22,6 @@ from shm_monitor.supervision.api_keeper import ApiKeeper
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.sd_notify import Notifier
 from shm_monitor.supervision.supervisor import Supervisor
-from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     import argparse
@@ -51,14 +50,15 @@ def run(given: argparse.Namespace) -> int:
     )
     keeper = None if given.no_api else _api_keeper(config, given, quiet=on_terminal)
     load = partial(settings.load, given)
-    return run_sampler(config, load, view=LiveView(sys.stdout) if on_terminal else None, keeper=keeper)
+    view = View(config.name, api.url(given.bind, os.environ) if keeper else "") if on_terminal else None
+    return run_sampler(config, load, view=view, keeper=keeper)
 
 
 def run_sampler(
     config: ResourceConfig,
     load: Callable[[], ResourceConfig],
     *,
-    view: LiveView | None = None,
+    view: View | None = None,
     keeper: ApiKeeper | None = None,
 ) -> int:
     """Keep a sampler alive until a signal asks to stop; SIGHUP loads the configuration again and keeps the history.
@@ -66,7 +66,7 @@ def run_sampler(
     Args:
         config: of the sampler.
         load: loads it again.
-        view: what shows the samples on a terminal; there a SIGHUP means that it was closed, and stops.
+        view: what shows the samples on a terminal, and stops all when it is closed; a SIGHUP means that, too.
         keeper: of the API process to run beside it.
     """
     signals = Signals(hangup_stops=view is not None)
@@ -81,17 +81,18 @@ def run_sampler(
         if keeper is not None:
             keeper.start()
         notifier.ready()
-        with attach(config.name, required=False) as reader:
-            while not signals.stop.wait(min(TURN_SECONDS, notifier.watchdog_seconds / 2)):
-                notifier.alive()
-                if signals.takes_reload():
-                    _reload(supervisor, load, config.name)
-                if view is not None:
-                    view.show(reader)
-            if view is not None:
-                view.end()
+        if view is not None:
+            view.start()
+        while not signals.stop.wait(min(TURN_SECONDS, notifier.watchdog_seconds / 2)):
+            notifier.alive()
+            if signals.takes_reload():
+                _reload(supervisor, load, config.name)
+            if view is not None and view.has_ended():
+                break
     finally:
         notifier.stopping()
+        if view is not None:
+            view.end()
         if keeper is not None:
             keeper.ask_to_stop()
         supervisor.stop()

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 import shm_monitor as sm
-from shm_monitor.cli import main
+from shm_monitor.cli import api, main
 from shm_monitor.schema import Level
 from shm_monitor.segment import names
 from tests.support.fake_sampler import FakeSampler
@@ -317,3 +317,12 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing(name: str, tmp_path: 
 
 def cpu_limit(reader: sm.Reader) -> float | None:
     return next(limit.limit_value for limit in reader.snapshot().limits if limit.limit == "cpu")
+
+
+def test_the_address_that_is_shown_is_the_one_that_is_served() -> None:
+    server = pytest.importorskip("shm_monitor_api.server", reason="the extra api is not installed")
+
+    assert api.DEFAULT_BIND == server.DEFAULT_BIND
+    assert api.url(None, {}) == f"http://{server.DEFAULT_BIND}"
+    assert api.url("127.0.0.1:1", {"SHM_MONITOR_BIND": "127.0.0.1:2"}) == "http://127.0.0.1:1"
+    assert api.url(None, {"SHM_MONITOR_BIND": "127.0.0.1:2"}) == "http://127.0.0.1:2"

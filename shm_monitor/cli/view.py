@@ -1,0 +1,45 @@
+"""What ``shm-monitor run`` shows on a terminal: ``shm-monitor top``, a process of its own beside the sampler.
+
+The screen costs tens of megabytes, and what keeps the sampler alive should not be what holds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+END_SECONDS = 5.0
+
+
+class View:
+    """The process that shows the sampler *name* on this terminal."""
+
+    def __init__(self, name: str, url: str) -> None:
+        """Prepare; *url* is where the API is, empty without one."""
+        address = ["--api-url", url] if url else []
+        self._command = [sys.executable, "-P", "-m", "shm_monitor", "top", "--name", name, *address]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Show; the sampler must be there."""
+        # The same modules as in this process, and nothing of the working directory (-P).
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(self._command, env=environ)
+
+    def has_ended(self) -> bool:
+        """Say whether the person has closed it."""
+        return self._process is not None and self._process.poll() is not None
+
+    def end(self) -> None:
+        """Give the terminal back."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

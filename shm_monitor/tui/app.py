@@ -1,0 +1,228 @@
+"""The full-screen view: panels that are drawn anew once per sample, and the keys that change how."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, VerticalScroll
+from textual.events import Resize
+from textual.widgets import Footer, Input, Static
+
+from shm_monitor.errors import MonitorError
+from shm_monitor.snapshot.structs import Snapshot, Worker
+from shm_monitor.tui import panels
+from shm_monitor.tui.panels import SORTS, Look
+from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen, readings_of
+from shm_monitor.tui.source import Frame, Source
+
+PAST_SAMPLES = 600  # as many as the widest line shows, and ten minutes to scroll back at 1 Hz
+TWO_COLUMNS_FROM = 110  # cells; below it the bars of two columns would be too short to read
+TURN_SECONDS = 1.0
+Panel = Callable[[Frame, Look], Text]
+
+PANELS: dict[str, Panel] = {
+    "memory": panels.memory,
+    "cpu": panels.cpu,
+    "gpus": panels.gpus,
+    "traffic": panels.traffic,
+    "stall": panels.stall,
+    "limits": panels.limits,
+    "episodes": panels.episodes,
+    "workers": panels.workers,
+}
+
+
+class TopApp(App[None]):
+    """One sampler on the whole screen."""
+
+    CSS_PATH = "top.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "shm-monitor"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("question_mark", "help", "help", key_display="?"),
+        Binding("space", "pause", "pause"),
+        Binding("left,h", "scroll_back(1)", "back", show=False, priority=False),
+        Binding("right,l", "scroll_back(-1)", "forth", show=False, priority=False),
+        Binding("s", "sort", "sort"),
+        Binding("slash", "filter", "filter", key_display="/"),
+        Binding("e", "explain", "explain"),
+        Binding("i", "inject", "inject"),
+        Binding("t", "theme", "theme"),
+        Binding("escape", "unfilter", show=False),
+        *(Binding(str(at), f"toggle_panel('{name}')", name, show=False) for at, name in enumerate(PANELS, 1)),
+    ]
+
+    def __init__(self, source: Source, *, url: str = "", turn_seconds: float = TURN_SECONDS) -> None:
+        """Show *source*; *url* is where its API is, for people."""
+        super().__init__()
+        self._source = source
+        self._url = url
+        self._turn_seconds = turn_seconds
+        self._past: deque[tuple[Snapshot, tuple[str, ...]]] = deque(maxlen=PAST_SAMPLES)
+        self._frame = Frame("absent")
+        self._sort = SORTS[0]
+        self._wanted = ""
+        self._paused_at: int | None = None  # the place in the past that is shown
+        self._names: dict[int, str] = {}
+        self._toggled: set[str] = set()  # panels that the person has opened or closed
+
+    def compose(self) -> ComposeResult:
+        """Return the widgets: the banner, a panel each, the filter and the keys."""
+        yield Static(id="banner")
+        with VerticalScroll(id="body"), Container(id="grid"):
+            for name in PANELS:
+                panel = Static(id=name, classes="panel")
+                panel.border_title = name
+                panel.can_focus = True
+                yield panel
+        yield Input(placeholder="only workers and limits with ...", id="filter")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Fill the past from the ring and begin to look."""
+        self.query_one("#filter").display = False
+        for number in (signal.SIGTERM, signal.SIGHUP):  # leave the terminal as it was
+            asyncio.get_running_loop().add_signal_handler(number, self.exit)
+        self._past.extend((snapshot, ()) for snapshot in self._source.past(PAST_SAMPLES))
+        self.set_interval(self._turn_seconds, self.look)
+        self.call_after_refresh(self.look)
+
+    def on_resize(self, event: Resize) -> None:
+        """Use one column or two."""
+        self.query_one("#grid").set_class(event.size.width >= TWO_COLUMNS_FROM, "wide")
+        self.call_after_refresh(self.draw)
+
+    async def look(self) -> None:
+        """Take what the source has now; in a thread, since a remote one may keep us waiting."""
+        if self._paused_at is not None:
+            return
+        worker = self.run_worker(self._source.newest, thread=True, exclusive=True, exit_on_error=False)
+        with contextlib.suppress(Exception):  # a look that was given up for a newer one
+            self._frame = await worker.wait()
+        snapshot = self._frame.snapshot
+        if snapshot is not None and (not self._past or self._past[-1][0].sequence != snapshot.sequence):
+            self._past.append((snapshot, self._frame.why))
+        self.draw()
+
+    def shown(self) -> Frame:
+        """Return the frame on the screen: the newest one, or the one that was scrolled back to."""
+        if self._paused_at is None or not self._past:
+            return self._frame
+        snapshot, why = self._past[self._paused_at]
+        return Frame("live", snapshot, why)
+
+    def draw(self) -> None:
+        """Draw every panel that is open."""
+        frame = self.shown()
+        until = len(self._past) if self._paused_at is None else self._paused_at + 1
+        past = [snapshot for snapshot, _ in self._past][:until]
+        self.set_class(not frame.live, "grey")
+        unknown = [one.pid for one in workers_in(frame) if one.pid not in self._names]
+        self._names |= {pid: self._source.command(pid) for pid in unknown}
+        if "gpus" not in self._toggled:
+            self.query_one("#gpus").display = bool(frame.snapshot and frame.snapshot.gpus)
+        heading = self.query_one("#banner", Static)
+        heading.update(self._heading(panels.banner(frame)))
+        for name, panel in PANELS.items():
+            widget = self.query_one(f"#{name}", Static)
+            if widget.display:
+                widget.update(panel(frame, self._look(widget, past)))
+
+    def _look(self, widget: Static, past: list[Snapshot]) -> Look:
+        return Look(max(widget.content_size.width, 40), past, self._sort, self._wanted, self._names)
+
+    def _heading(self, text: Text) -> Text:
+        told = Text(f" {self._source.title}", style="bold")
+        if self._url:
+            told.append(f"  {self._url}", style="underline")
+        if self._paused_at is not None:
+            behind = len(self._past) - 1 - self._paused_at
+            told.append(f"  PAUSED, {behind} samples back (left, right; space goes on)", style="reverse")
+        return told.append("\n").append_text(text)
+
+    def action_pause(self) -> None:
+        """Stop at this sample, or go on."""
+        self._paused_at = len(self._past) - 1 if self._paused_at is None and self._past else None
+        self.draw()
+
+    def action_scroll_back(self, count: int) -> None:
+        """Show the sample *count* before the one on the screen."""
+        if not self._past:
+            return
+        at = len(self._past) - 1 if self._paused_at is None else self._paused_at
+        self._paused_at = min(max(at - count, 0), len(self._past) - 1)
+        self.draw()
+
+    def action_sort(self) -> None:
+        """Sort the workers by the next column."""
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self.draw()
+
+    def action_filter(self) -> None:
+        """Ask for a part of a name."""
+        field = self.query_one("#filter", Input)
+        field.display = True
+        field.focus()
+
+    def action_unfilter(self) -> None:
+        """Show all again."""
+        field = self.query_one("#filter", Input)
+        field.value, field.display, self._wanted = "", False, ""
+        self.draw()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        self._wanted = event.value.strip()
+        self.draw()
+
+    def on_input_submitted(self) -> None:
+        """Keep the filter and give the keys back."""
+        self.query_one("#filter").display = bool(self._wanted)
+        self.set_focus(None)
+
+    def action_toggle_panel(self, name: str) -> None:
+        """Open or close one panel."""
+        widget = self.query_one(f"#{name}")
+        widget.display = not widget.display
+        self._toggled.add(name)
+        self.call_after_refresh(self.draw)
+
+    def action_theme(self) -> None:
+        """Change between dark and light."""
+        self.theme = "textual-light" if self.theme == "textual-dark" else "textual-dark"
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(HelpScreen())
+
+    def action_explain(self) -> None:
+        """Say why, with the numbers as they were when each reason was set."""
+        self.push_screen(ExplainScreen(self.shown()))
+
+    def action_inject(self) -> None:
+        """Ask for false readings."""
+        self.push_screen(InjectScreen(), self._inject)
+
+    def _inject(self, text: str | None) -> None:
+        if not text:
+            return
+        try:
+            readings, seconds = readings_of(text)
+            self._source.inject(readings, seconds)
+        except MonitorError as error:
+            self.notify(str(error), severity="error", timeout=10)
+
+
+def workers_in(frame: Frame) -> list[Worker]:
+    """Return the worker processes in *frame*."""
+    return [] if frame.snapshot is None else list(frame.snapshot.workers.processes)

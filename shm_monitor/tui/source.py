@@ -1,0 +1,197 @@
+"""Where the frames come from: a sampler of this machine by its name, or any API by its address."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shm_monitor.errors import ConfigError, MonitorError, SegmentError
+from shm_monitor.segment import layout
+from shm_monitor.segment.status import LIVE
+from shm_monitor.snapshot.decoder import Decoder
+from shm_monitor.snapshot.structs import Snapshot
+from shm_monitor.worker.explanation import Explanation
+from shm_monitor.worker.injecting import inject
+from shm_monitor.worker.reader import Reader, attach
+
+HTTP_SECONDS = 2.0  # a view that waits longer looks frozen
+BODY_BYTES_MAX = 16 << 20
+UNREACHABLE = "unreachable"
+
+
+class Frame(NamedTuple):
+    """What there is to show at one moment.
+
+    Args:
+        state: of the sampler, as :class:`shm_monitor.segment.status.Status` has it, or ``unreachable``.
+        snapshot: its newest sample; None where there is none.
+        why: one line per reason that holds.
+        detail: what is wrong, where something is.
+    """
+
+    state: str
+    snapshot: Snapshot | None = None
+    why: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether a live sampler stands behind it."""
+        return self.state == LIVE and self.snapshot is not None and not self.snapshot.stale
+
+
+class Source(Protocol):
+    """One sampler, wherever it is."""
+
+    title: str
+
+    def newest(self) -> Frame:
+        """Return what there is now; never raises for what the sampler does."""
+
+    def past(self, count: int) -> list[Snapshot]:
+        """Return up to *count* samples from before now, oldest first; none where the source keeps none."""
+
+    def command(self, pid: int) -> str:
+        """Return the command of the process *pid*; empty where it cannot be known here."""
+
+    def inject(self, readings: dict[str, float], seconds: float) -> None:
+        """Put false readings in.
+
+        Raises:
+            MonitorError: it may not be done.
+        """
+
+    def close(self) -> None:
+        """Let go."""
+
+
+class LocalSource:
+    """A sampler of this machine."""
+
+    def __init__(self, name: str | None) -> None:
+        """Look for the sampler *name*, which may come later."""
+        self._reader: Reader = attach(name, timeout=0.0, required=False)
+        self.title = self._reader.name
+
+    def newest(self) -> Frame:
+        """Return the newest sample and why it presses."""
+        status = self._reader.status()
+        if status.sequence is None:
+            return Frame(status.state, detail=status.detail)
+        try:
+            why = tuple(str(reason) for reason in self._reader.explain().reasons)
+            return Frame(status.state, self._reader.snapshot(), why, status.detail)
+        except SegmentError as error:
+            return Frame(status.state, detail=str(error))
+
+    def past(self, count: int) -> list[Snapshot]:
+        """Return what the ring has."""
+        try:
+            view = self._reader.view()
+            decoder = Decoder(view.schema)
+            newest = view.word(layout.HEAD_OFFSET)
+        except SegmentError:
+            return []
+        return [
+            decoder.snapshot(
+                sample,
+                name=self.title,
+                now_ns=time.monotonic_ns(),
+                interval_ns=view.word(layout.INTERVAL_OFFSET),
+                stale=False,
+                collectors=view.collector_words(),
+                injected=(),
+            )
+            for sample in view.samples(after=max(newest - count, 0))
+        ]
+
+    def command(self, pid: int) -> str:
+        """Return the command as the kernel has it; what a terminal would obey is a question mark."""
+        try:
+            text = Path("/proc", str(pid), "comm").read_text(encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            return ""
+        return "".join(sign if sign.isprintable() else "?" for sign in text.strip())
+
+    def inject(self, readings: dict[str, float], seconds: float) -> None:
+        """Put false readings in, where the sampler was told to take them."""
+        inject(self._reader, readings, seconds)
+
+    def close(self) -> None:
+        """Detach."""
+        self._reader.close()
+
+
+class RemoteSource:
+    """A sampler behind an API."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        """Ask the API at *url*, with *token* where it wants one.
+
+        Raises:
+            ConfigError: *url* is no address of an API.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+            raise ConfigError(
+                "url", url, "argument", "http://HOST:PORT or https://HOST:PORT; a token: SHM_MONITOR_TOKEN"
+            )
+        self._base = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._token = token
+        self.title = self._base
+        # A token must not follow a redirect to somebody else.
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def newest(self) -> Frame:
+        """Return the newest sample and why it presses."""
+        try:
+            snapshot = msgspec.msgpack.decode(self._get("/snapshot", "application/msgpack"), type=Snapshot)
+            answer = msgspec.json.decode(self._get("/resources/prune", "application/json"), type=Explanation)
+        except urllib.error.HTTPError as error:
+            return Frame(UNREACHABLE, detail=_problem(error))
+        except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+            return Frame(UNREACHABLE, detail=f"{self._base}: {getattr(error, 'reason', error)}")
+        return Frame("stale" if snapshot.stale else LIVE, snapshot, tuple(map(str, answer.reasons)))
+
+    def past(self, count: int) -> list[Snapshot]:  # noqa: ARG002 - an API serves columns of the ring, not whole samples
+        """Return nothing: the view remembers what it has seen."""
+        return []
+
+    def command(self, pid: int) -> str:  # noqa: ARG002 - a pid of another machine
+        """Return nothing."""
+        return ""
+
+    def inject(self, readings: dict[str, float], seconds: float) -> None:  # noqa: ARG002 - as its Protocol
+        """Refuse: an API only reads."""
+        raise MonitorError(f"the API at {self._base} only reads; try on its machine: shm-monitor inject")
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _get(self, path: str, media: str) -> bytes:
+        request = urllib.request.Request(self._base + path, headers={"accept": media})  # noqa: S310 - checked above
+        if self._token:
+            request.add_unredirected_header("authorization", f"Bearer {self._token}")
+        with self._opener.open(request, timeout=HTTP_SECONDS) as answer:
+            return bytes(answer.read(BODY_BYTES_MAX))
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        """Follow none."""
+
+
+def _problem(error: urllib.error.HTTPError) -> str:
+    """Return what the API says is wrong (RFC 9457), else its status."""
+    try:
+        told = json.loads(error.read(BODY_BYTES_MAX))
+        return f"{error.code}: {told['detail']}"
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{error.code} {error.reason}"
