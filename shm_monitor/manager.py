@@ -8,35 +8,33 @@ import weakref
 from typing import TYPE_CHECKING
 
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.errors import AlreadyRunningError, SamplerError, SegmentError
+from shm_monitor.errors import SamplerError, SegmentError
 from shm_monitor.segment.status import LIVE
 from shm_monitor.supervision.handshake import Order
-from shm_monitor.supervision.supervisor import START_SECONDS, Supervisor
+from shm_monitor.supervision.shared_sampler import SharedSampler
+from shm_monitor.supervision.supervisor import START_SECONDS
 from shm_monitor.worker.attachment import ATTACH_POLL_SECONDS, Attachment
 from shm_monitor.worker.reader import Reader, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
 
     from shm_monitor.schema import Level
     from shm_monitor.segment.status import Status
-    from shm_monitor.segment.view import View
-    from shm_monitor.snapshot.structs import Snapshot
-    from shm_monitor.worker.explanation import Explanation
-    from shm_monitor.worker.headroom import Headroom
-    from shm_monitor.worker.history import History
 
 LOOK_SECONDS = 2.0  # how long to wait for somebody else's sampler before trying to start one again
+CLAIM_SECONDS = 10.0  # and before starting one although somebody else seems to be about to
 FORCE_CLOCK_VARIABLE = "SHM_MONITOR_FORCE_CLOCK"  # "1": do without the kernel's death mark, to try the fallback
 
 
 class ResourceManager:
-    """Start a sampler if none is live under the name, else attach to the one that is; ask it as a ``Reader`` is asked.
+    """Start a sampler if none is live under the name, else attach to the one that is.
 
-    The sampler lives as long as this process: its end, SIGKILL too, ends the sampler within 2 s. In a forked child
-    the manager is just a reader and stops nothing. A context manager; :meth:`close` stops only what it started.
+    The sampler lives as long as the process that owns it: its end, SIGKILL too, ends the sampler, and one of the other
+    managers of that name starts the next and owns it, within 2 s (the history begins anew). In a forked child the
+    manager is just a reader and stops nothing. A context manager; :meth:`close` stops only what it owns.
 
     Attributes:
         config: the settings in force for a sampler that this manager starts.
@@ -48,8 +46,7 @@ class ResourceManager:
         """Have a sampler run and its first sample readable.
 
         Args:
-            config: None for :meth:`ResourceConfig.load`, which obeys the environment and a ``.env`` file; a
-                configuration that was built by its constructor obeys neither.
+            config: None for :meth:`ResourceConfig.load`.
             watch: the limits that :attr:`should_prune` asks for; None for the overall verdict.
 
         Raises:
@@ -57,10 +54,11 @@ class ResourceManager:
             MissingDependencyError: the packages of the sampler are not installed.
         """
         self.config = ResourceConfig.load() if config is None else config
-        self._supervisor: Supervisor | None = None
+        force_clock = os.environ.get(FORCE_CLOCK_VARIABLE) == "1"
+        self._sampler = SharedSampler(Order(config=self.config, owner_pid=os.getpid(), force_clock=force_clock))
         self.reader = self._live_reader(watch) if self.config.enabled else self._disabled_reader()
         self.should_prune: Callable[[], bool] = self.reader.should_prune
-        self._finalizer = weakref.finalize(self, _close, self._supervisor, self.reader, os.getpid())
+        self._finalizer = weakref.finalize(self, _close, self._sampler, self.reader, os.getpid())
         _managers.add(self)
 
     @property
@@ -75,66 +73,19 @@ class ResourceManager:
 
     @property
     def owns_sampler(self) -> bool:
-        """True when this manager started the sampler, and so will stop it."""
-        return self._supervisor is not None
+        """True when this manager started the sampler that runs now, and so will stop it."""
+        return self._sampler.owns
 
     def level(self) -> Level:
         """Return how much is asked: OK, WARN, PRUNE or CRITICAL."""
         return self.reader.level()
 
-    def reasons(self) -> tuple[str, ...]:
-        """Return which reasons hold; see :meth:`Reader.reasons`."""
-        return self.reader.reasons()
-
-    def explain(self) -> Explanation:
-        """Return why; see :meth:`Reader.explain`."""
-        return self.reader.explain()
-
-    def snapshot(self) -> Snapshot:
-        """Return one consistent sample of everything; see :meth:`Reader.snapshot`."""
-        return self.reader.snapshot()
-
-    def headroom(self) -> Headroom:
-        """Return how much is left; see :meth:`Reader.headroom`."""
-        return self.reader.headroom()
-
-    def shed_fraction(self) -> float:
-        """Return how much to shed, 0 to 1; see :meth:`Reader.shed_fraction`."""
-        return self.reader.shed_fraction()
-
-    def history(
-        self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
-    ) -> History:
-        """Return the ring as columns; see :meth:`Reader.history`."""
-        return self.reader.history(metrics, seconds=seconds, since=since, step=step)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until the answer changes; see :meth:`Reader.wait`."""
-        return self.reader.wait(timeout)
-
-    async def changed(self, timeout: float | None = None) -> bool:
-        """Await what :meth:`wait` waits for."""
-        return await self.reader.changed(timeout)
-
-    @property
-    def flag_address(self) -> int:
-        """The address of the hot byte, for compiled loops; see :attr:`Reader.flag_address`."""
-        return self.reader.flag_address
-
-    def view(self) -> View:
-        """Return the segment as it is now; see :meth:`Reader.view`."""
-        return self.reader.view()
-
     def status(self) -> Status:
         """Return the state of the sampler."""
         return self.reader.status()
 
-    def age(self) -> float:
-        """Return how many seconds ago the sampling loop last turned."""
-        return self.reader.age()
-
     def close(self) -> None:
-        """Stop the sampler if this manager started it, within 2 s, and unmap the segment. Idempotent."""
+        """Stop the sampler if this manager owns it, within 2 s, and unmap the segment. Idempotent."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -150,19 +101,20 @@ class ResourceManager:
     def _live_reader(self, watch: Iterable[str] | None) -> Reader:
         """Return a reader of a sampler that lives; start one where there is none, or wait for one that starts."""
         wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
-        deadline = time.monotonic() + START_SECONDS
+        began = time.monotonic()
         reader = self._attached(wanted, seconds=0.0)
         try:
             while reader is None:
-                if self._supervisor is None:
-                    self._start(last_try=time.monotonic() > deadline)
-                elif time.monotonic() > deadline:
+                waited_seconds = time.monotonic() - began
+                if waited_seconds > START_SECONDS:
                     raise SamplerError(f"the sampler {self.name!r} does not stay alive; its log on stderr says why")
+                if not self._sampler.owns:
+                    self._sampler.start(unclaimed=waited_seconds > CLAIM_SECONDS)
                 reader = self._attached(wanted, seconds=LOOK_SECONDS)
         except BaseException:
-            if self._supervisor is not None:
-                self._supervisor.stop()
+            self._sampler.stop()
             raise
+        self._sampler.follow()
         return reader
 
     def _attached(self, watch: tuple[str, ...] | None, *, seconds: float) -> Reader | None:
@@ -180,32 +132,19 @@ class ResourceManager:
                 return None
             time.sleep(ATTACH_POLL_SECONDS)
 
-    def _start(self, *, last_try: bool) -> None:
-        force_clock = os.environ.get(FORCE_CLOCK_VARIABLE) == "1"
-        supervisor = Supervisor(Order(config=self.config, owner_pid=os.getpid(), force_clock=force_clock))
-        try:
-            supervisor.start()
-        except AlreadyRunningError:
-            if last_try:
-                raise
-            return  # somebody was faster: theirs may need a second more, or be gone again
-        self._supervisor = supervisor
-
     def _disabled_reader(self) -> Reader:
         attachment = Attachment(self.name, watch=None, on_stale="never")
         attachment.close()
-        return Reader(attachment, required=False)
+        return Reader(attachment)
 
     def _after_fork_in_child(self) -> None:
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.forget()
+        self._sampler.forget()
 
 
-def _close(supervisor: Supervisor | None, reader: Reader, pid: int) -> None:
+def _close(sampler: SharedSampler, reader: Reader, pid: int) -> None:
     reader.close()
-    if supervisor is not None and os.getpid() == pid:
-        supervisor.stop()
+    if os.getpid() == pid:
+        sampler.stop()
 
 
 def _forget_in_child() -> None:

@@ -100,7 +100,7 @@ class WorkersCollector:
         self._tree = ProcessTree(owner_pid, roots.proc)
         self._rates: dict[tuple[int, int], Rate] = {}
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
-        self.facts: Mapping[str, Any] = {"owner_pid": owner_pid}
+        self.facts: Mapping[str, Any] = {}  # no pid: with another owner the segment means the same, and is taken over
 
     def collect(self, out: Array) -> None:
         """Write the readings into *out*, shape (84,): 4 totals, then 16 rows of 5 (``disabled`` without a process)."""

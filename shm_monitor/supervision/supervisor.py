@@ -11,7 +11,7 @@ import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from shm_monitor.errors import MissingDependencyError, MonitorError, SamplerError, SegmentError
+from shm_monitor.errors import AlreadyRunningError, MissingDependencyError, MonitorError, SamplerError, SegmentError
 from shm_monitor.segment.status import STALE, beat_age_ns, state_of
 from shm_monitor.segment.view import View
 from shm_monitor.supervision.handshake import Order, Report, decode_report, error_of, send_order
@@ -35,6 +35,7 @@ class Supervisor(Keeper):
         order: Order,
         *,
         on_event: Callable[[str], None] | None = None,
+        on_superseded: Callable[[], None] | None = None,
         backoff_seconds: Sequence[float] | None = None,
     ) -> None:
         """Prepare; :meth:`start` begins.
@@ -42,12 +43,15 @@ class Supervisor(Keeper):
         Args:
             order: what each sampler is told.
             on_event: called with one line per event, beside the log.
+            on_superseded: called, and no sampler started any more, when another process has got the name between two
+                samplers of this one; without it, tried again and again.
             backoff_seconds: see :class:`Keeper`.
         """
         super().__init__("shm-monitor-supervisor", backoff_seconds=backoff_seconds)
         self._order = order
         self._name = order.config.name
         self._on_event = on_event
+        self._on_superseded = on_superseded
         self._started = threading.Event()
         self._reloading = False
         self._failure: MonitorError | None = None
@@ -108,6 +112,10 @@ class Supervisor(Keeper):
             if not self._started.is_set():
                 self._failure = error
                 self._started.set()
+                return Next.NOTHING
+            if isinstance(error, AlreadyRunningError) and self._on_superseded is not None:
+                self._tell(f"another process has taken over: {error}")
+                self._on_superseded()
                 return Next.NOTHING
             self._tell(f"sampler did not start: {error}", logging.WARNING)
         if self._reloading:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ON_STALE: tuple[OnStale, ...] = ("never", "always", "hold", "raise")
 
-LOOK_AGAIN_SECONDS = 1.0  # how often a reader without a live sampler looks for one
+LOOK_AGAIN_SECONDS = 0.2  # how often a reader without a live sampler looks for one: one stat(2), 2 us
 ATTACH_POLL_SECONDS = 0.01
 _ASK = True  # in place of a hot byte, always leads to the slow path: no sampler, or one that only a clock can tell dead
 
@@ -172,7 +172,7 @@ class Attachment:
         return None
 
     def _found_another(self, old: View | None) -> bool:
-        """Look whether the name has a segment other than *old*, at most once a second; if so, use it."""
+        """Look whether the name has a segment other than *old*, five times a second at most; if so, use it."""
         now = time.monotonic()
         if self._closed or now < self._next_look:
             return False

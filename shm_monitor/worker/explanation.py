@@ -56,16 +56,15 @@ class ReasonState(msgspec.Struct, frozen=True, gc=False):
         return ", ".join([*parts, f"since {time.strftime('%H:%M:%S', time.localtime(self.since))}"])
 
 
-class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Explanation(msgspec.Struct, frozen=True, gc=False):
     """The verdict on the watched limits, and every reason that holds.
 
     Args:
         should_prune: what :meth:`Reader.should_prune` answers, less ``on_stale``.
         level: ok, warn, prune or critical.
-        timestamp: of the sample, in unix seconds; NaN where there is none.
+        timestamp: of the sample, in unix seconds.
         stale: true when no live sampler stands behind it.
         reasons: the most pressing first; empty below prune.
-        no_sampler: why there is no sample at all, where a reader does not require one; else empty.
     """
 
     should_prune: bool
@@ -73,12 +72,9 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     timestamp: float
     stale: bool
     reasons: tuple[ReasonState, ...]
-    no_sampler: str = ""
 
     def __str__(self) -> str:
         """Return it as text: the level, then a line per reason."""
-        if self.no_sampler:
-            return f"NO SAMPLER: {self.no_sampler}"
         head = self.level.upper() + (" (STALE)" if self.stale else "")
         return "\n  ".join([head, *map(str, self.reasons)])
 
