@@ -17,12 +17,17 @@ from shm_monitor.worker.attachment import ATTACH_POLL_SECONDS, Attachment
 from shm_monitor.worker.reader import Reader, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
     from shm_monitor.schema import Level
     from shm_monitor.segment.status import Status
+    from shm_monitor.segment.view import View
+    from shm_monitor.snapshot.structs import Snapshot
+    from shm_monitor.worker.explanation import Explanation
+    from shm_monitor.worker.headroom import Headroom
+    from shm_monitor.worker.history import History
 
 LOOK_SECONDS = 2.0  # how long to wait for somebody else's sampler before trying to start one again
 CLAIM_SECONDS = 10.0  # and before starting one although somebody else seems to be about to
@@ -30,7 +35,7 @@ FORCE_CLOCK_VARIABLE = "SHM_MONITOR_FORCE_CLOCK"  # "1": do without the kernel's
 
 
 class ResourceManager:
-    """Start a sampler if none is live under the name, else attach to the one that is.
+    """Start a sampler if none is live under the name, else attach to the one that is; ask it as a ``Reader`` is asked.
 
     The sampler lives as long as the process that owns it: its end, SIGKILL too, ends the sampler, and one of the other
     managers of that name starts the next and owns it, within 2 s (the history begins anew). In a forked child the
@@ -46,7 +51,8 @@ class ResourceManager:
         """Have a sampler run and its first sample readable.
 
         Args:
-            config: None for :meth:`ResourceConfig.load`.
+            config: None for :meth:`ResourceConfig.load`, which obeys the environment and a ``.env`` file; a
+                configuration that was built by its constructor obeys neither.
             watch: the limits that :attr:`should_prune` asks for; None for the overall verdict.
 
         Raises:
@@ -80,9 +86,56 @@ class ResourceManager:
         """Return how much is asked: OK, WARN, PRUNE or CRITICAL."""
         return self.reader.level()
 
+    def reasons(self) -> tuple[str, ...]:
+        """Return which reasons hold; see :meth:`Reader.reasons`."""
+        return self.reader.reasons()
+
+    def explain(self) -> Explanation:
+        """Return why; see :meth:`Reader.explain`."""
+        return self.reader.explain()
+
+    def snapshot(self) -> Snapshot:
+        """Return one consistent sample of everything; see :meth:`Reader.snapshot`."""
+        return self.reader.snapshot()
+
+    def headroom(self) -> Headroom:
+        """Return how much is left; see :meth:`Reader.headroom`."""
+        return self.reader.headroom()
+
+    def shed_fraction(self) -> float:
+        """Return how much to shed, 0 to 1; see :meth:`Reader.shed_fraction`."""
+        return self.reader.shed_fraction()
+
+    def history(
+        self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
+    ) -> History:
+        """Return the ring as columns; see :meth:`Reader.history`."""
+        return self.reader.history(metrics, seconds=seconds, since=since, step=step)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the answer changes; see :meth:`Reader.wait`."""
+        return self.reader.wait(timeout)
+
+    async def changed(self, timeout: float | None = None) -> bool:
+        """Await what :meth:`wait` waits for."""
+        return await self.reader.changed(timeout)
+
+    @property
+    def flag_address(self) -> int:
+        """The address of the hot byte, for compiled loops; see :attr:`Reader.flag_address`."""
+        return self.reader.flag_address
+
+    def view(self) -> View:
+        """Return the segment as it is now; see :meth:`Reader.view`."""
+        return self.reader.view()
+
     def status(self) -> Status:
         """Return the state of the sampler."""
         return self.reader.status()
+
+    def age(self) -> float:
+        """Return how many seconds ago the sampling loop last turned."""
+        return self.reader.age()
 
     def close(self) -> None:
         """Stop the sampler if this manager owns it, within 2 s, and unmap the segment. Idempotent."""
@@ -135,7 +188,7 @@ class ResourceManager:
     def _disabled_reader(self) -> Reader:
         attachment = Attachment(self.name, watch=None, on_stale="never")
         attachment.close()
-        return Reader(attachment)
+        return Reader(attachment, required=False)
 
     def _after_fork_in_child(self) -> None:
         self._sampler.forget()

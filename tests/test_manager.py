@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import select
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +18,7 @@ from shm_monitor.errors import UnknownLimitError
 from shm_monitor.manager import ResourceManager
 from shm_monitor.schema import Level
 from shm_monitor.segment import layout
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.reader import Reader, attach
 from tests.supervision.test_supervisor import slowness
 from tests.support.children import PYTHON, output_of, run_python
 from tests.support.light_sampler import LightSamplers, end
@@ -262,3 +265,57 @@ with ResourceManager(config) as manager:
 """
     )
     assert output_of(code, name) == "live"
+
+
+def test_a_manager_has_everything_a_reader_has() -> None:
+    of_a_reader = {key: value for key, value in vars(Reader).items() if not key.startswith("_")}
+
+    assert set(of_a_reader) <= set(dir(ResourceManager))
+    for key, value in of_a_reader.items():
+        if callable(value) and key != "close":
+            assert inspect.signature(value) == inspect.signature(getattr(ResourceManager, key)), key
+
+
+def test_a_manager_answers_as_its_reader_does(light: LightSamplers, name: str) -> None:
+    started = light.one(name)
+    with ResourceManager(fast(name), watch="cpu") as manager:
+        snapshot = manager.snapshot()
+        assert (snapshot.name, snapshot.sequence > 0, snapshot.stale) == (name, True, False)
+        assert manager.explain() == manager.reader.explain()
+        assert manager.reasons() == manager.reader.reasons()
+        assert manager.headroom() == manager.reader.headroom()
+        assert manager.shed_fraction() == manager.reader.shed_fraction()
+        assert manager.history().sequences
+        assert manager.age() < 60.0
+        assert manager.wait(0.01) is False
+        assert asyncio.run(manager.changed(0.01)) is False
+        assert manager.view() is manager.reader.view()
+        assert manager.flag_address == manager.reader.flag_address
+    end(started.pid, signal.SIGTERM)
+
+
+def test_a_disabled_manager_says_that_there_is_no_sampler(name: str) -> None:
+    with ResourceManager(fast(name, enabled=False)) as manager:
+        assert manager.explain().no_sampler
+        assert manager.snapshot().stale
+        assert manager.shed_fraction() == 0.0
+        assert manager.history().sequences == []
+
+
+@pytest.mark.parametrize(
+    ("code", "period"),
+    [("ResourceManager().config", 25.0), ("ResourceManager(ResourceConfig(enabled=False)).config", 10.0)],
+)
+def test_only_a_manager_without_a_configuration_reads_the_environment(tmp_path: Path, code: str, period: float) -> None:
+    """So does load(); the constructor obeys neither environment nor file."""
+    (tmp_path / ".env").write_text("OBSERVATION_PERIOD=25\n")
+    script = f"from shm_monitor import ResourceConfig, ResourceManager; print({code}.observation_period)"
+    done = subprocess.run(
+        [*PYTHON, "-c", script],
+        cwd=tmp_path,
+        env=child_environment(ENABLED="false"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) == period

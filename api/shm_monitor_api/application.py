@@ -64,6 +64,7 @@ def create_app(config: ApiConfig | None = None) -> FastAPI:
     """
     config = ApiConfig.from_environ() if config is None else config
     reader = sm.attach(config.name, timeout=0.0, required=False)
+    reader.required = True  # it may come late, but where there is none each route says so
     readings = Readings(reader)
     stream = EventStream(readings, max_clients=config.max_event_clients)
     app = MonitorApp(

@@ -23,6 +23,9 @@ _LEAST_MARGIN_SLOTS = 8
 class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to measure, what is too much, and where to publish it.
 
+    The constructor takes its arguments and the defaults and nothing else: only :meth:`load` reads the environment and a
+    ``.env`` file, as ``ResourceManager()`` without a configuration does.
+
     Args:
         observation_period: seconds that the mean and the maximum look back.
         check_interval: seconds between two samples.

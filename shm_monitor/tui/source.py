@@ -78,6 +78,7 @@ class LocalSource:
     def __init__(self, name: str | None) -> None:
         """Look for the sampler *name*, which may come later."""
         self._reader: Reader = attach(name, timeout=0.0, required=False)
+        self._reader.required = True  # once it was there, its absence is worth a message
         self.title = self._reader.name
 
     def newest(self) -> Frame:

@@ -56,15 +56,16 @@ class ReasonState(msgspec.Struct, frozen=True, gc=False):
         return ", ".join([*parts, f"since {time.strftime('%H:%M:%S', time.localtime(self.since))}"])
 
 
-class Explanation(msgspec.Struct, frozen=True, gc=False):
+class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The verdict on the watched limits, and every reason that holds.
 
     Args:
         should_prune: what :meth:`Reader.should_prune` answers, less ``on_stale``.
         level: ok, warn, prune or critical.
-        timestamp: of the sample, in unix seconds.
+        timestamp: of the sample, in unix seconds; NaN where there is none.
         stale: true when no live sampler stands behind it.
         reasons: the most pressing first; empty below prune.
+        no_sampler: why there is no sample at all, where a reader does not require one; else empty.
     """
 
     should_prune: bool
@@ -72,9 +73,12 @@ class Explanation(msgspec.Struct, frozen=True, gc=False):
     timestamp: float
     stale: bool
     reasons: tuple[ReasonState, ...]
+    no_sampler: str = ""
 
     def __str__(self) -> str:
         """Return it as text: the level, then a line per reason."""
+        if self.no_sampler:
+            return f"NO SAMPLER: {self.no_sampler}"
         head = self.level.upper() + (" (STALE)" if self.stale else "")
         return "\n  ".join([head, *map(str, self.reasons)])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from shm_monitor.errors import ConfigError, SegmentError
+from shm_monitor.errors import ConfigError, NotFoundError, SegmentError
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.schema import Level, Reason
 from shm_monitor.segment import layout, names
@@ -46,20 +46,27 @@ def attach(
             ``gpu:3``, ``gpu-memory:3``, a UUID); None for the overall verdict.
         on_stale: what to answer while no sampler is alive: ``never`` (False), ``always`` (True),
             ``hold`` (the last verdict) or ``raise`` (:class:`StaleError`).
-        required: false never raises for what the sampler does: until one appears the reader answers by *on_stale*
-            and looks again at most once a second.
+        required: false never raises, here or later: until a sampler appears the reader answers by *on_stale* and
+            looks again at most once a second, and :meth:`Reader.explain` says that there is none. Only
+            ``on_stale="raise"`` asks for an error all the same.
 
     Raises:
-        ConfigError: *name* or *on_stale* is none of those allowed.
+        ConfigError: *on_stale* is none of those allowed; *name* (or ``SHM_MONITOR_NAME``) is not, and *required*.
         SegmentError: no segment that can be read (one of its kinds), and *required*.
         UnknownLimitError: *watch* names a limit that the sampler does not have, and *required*.
     """
     if on_stale not in ON_STALE:
         raise ConfigError("on_stale", on_stale, "argument", f"one of {', '.join(ON_STALE)}")
     wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
-    attachment = Attachment(names.resolve(name), watch=wanted, on_stale=on_stale)
+    try:
+        resolved = names.resolve(name)
+    except ConfigError as error:
+        if required:
+            raise
+        return _reader_of_nothing(error, watch=wanted, on_stale=on_stale)
+    attachment = Attachment(resolved, watch=wanted, on_stale=on_stale)
     attachment.open(timeout=timeout, required=required)
-    return Reader(attachment)
+    return Reader(attachment, required=required)
 
 
 class Reader:
@@ -72,10 +79,14 @@ class Reader:
         name: of the sampler.
         should_prune: ``should_prune() -> bool``: shed work now? One byte load while the sampler is alive and calm
             (35 ns; an empty function is 22 ns), no lock, no clock, no system call.
+        required: whether the absence of a sampler is an error. Where it is not, what is asked for a sample that cannot
+            be had returns the same kind with nothing known: ``explain().no_sampler`` and
+            ``snapshot().unavailable["sampler"]`` say why.
     """
 
-    def __init__(self, attachment: Attachment) -> None:
+    def __init__(self, attachment: Attachment, *, required: bool = True) -> None:
         """Read from *attachment*; :func:`attach` makes both."""
+        self.required = required
         self._attachment = attachment
         self._decoder: tuple[View, Decoder] | None = None
         self.name = attachment.name
@@ -96,11 +107,22 @@ class Reader:
     def snapshot(self) -> Snapshot:
         """Return one consistent sample of everything. 10 us for about 64 metrics; the first one loads msgspec.
 
-        While no sampler is alive it is the last sample, marked ``stale``.
+        While no sampler is alive it is the last sample, marked ``stale``; where there never was one, and none is
+        *required*, an empty one: stale, ``sequence`` 0, every reading None.
 
         Raises:
-            SegmentError: there is no sample to be had.
+            SegmentError: there is no sample to be had, and one is *required*.
         """
+        try:
+            return self._decoded()
+        except SegmentError as error:
+            if self.required:
+                raise
+            from shm_monitor.worker import absent
+
+            return absent.snapshot(error)
+
+    def _decoded(self) -> Snapshot:
         view = self.view()
         decoder = self._decoder
         if decoder is None or decoder[0] is not view:
@@ -122,23 +144,37 @@ class Reader:
         """Return why: each reason that holds on the watched limits, with the numbers as they were when it was set.
 
         Raises:
-            SegmentError: there is no sample to be had.
+            SegmentError: there is no sample to be had, and one is *required*.
         """
         from shm_monitor.worker.explanation import explain
 
-        view = self.view()
-        return explain(view.sample(), view, self._attachment.indices, stale=state_of(view) != LIVE)
+        try:
+            view = self.view()
+            return explain(view.sample(), view, self._attachment.indices, stale=state_of(view) != LIVE)
+        except SegmentError as error:
+            if self.required:
+                raise
+            from shm_monitor.worker import absent
+
+            return absent.explanation(error)
 
     def headroom(self) -> Headroom:
         """Return how much is left of the watched limit that has the least: of its capacity, else of its limit.
 
         Raises:
-            SegmentError: there is no sample to be had.
+            SegmentError: there is no sample to be had, and one is *required*.
         """
         from shm_monitor.worker.headroom import headroom
 
-        view = self.view()
-        return headroom(view.sample(), view, self._attachment.indices)
+        try:
+            view = self.view()
+            return headroom(view.sample(), view, self._attachment.indices)
+        except SegmentError:
+            if self.required:
+                raise
+            from shm_monitor.worker import absent
+
+            return absent.headroom()
 
     def shed_fraction(self) -> float:
         """Return 0 at the target or below, 1 at the capacity, and smoothly between: the highest of the watched limits.
@@ -151,8 +187,11 @@ class Reader:
         attachment = self._attachment
         if attachment.live_words() is None and attachment.on_stale != "hold":
             return float(attachment.stale_level() >= Level.PRUNE)
-        view = attachment.view()
-        return shed_fraction(view.sample(), view, attachment.indices)
+        try:
+            view = attachment.view()
+            return shed_fraction(view.sample(), view, attachment.indices)
+        except SegmentError:  # nothing to hold
+            return float(attachment.stale_level() >= Level.PRUNE)
 
     def history(
         self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
@@ -160,12 +199,20 @@ class Reader:
         """Return the ring as columns, newest last; see :func:`shm_monitor.worker.history.history`.
 
         Raises:
-            UnknownMetricError: a name that the sampler does not have.
-            SegmentError: there is no sampler to ask.
+            UnknownMetricError: a name that the sampler does not have; where none is *required*, its column is None.
+            SegmentError: there is no sampler to ask, and one is *required*.
         """
         from shm_monitor.worker.history import history
 
-        return history(self.view(), metrics=metrics, seconds=seconds, since=since, step=step)
+        try:
+            view = self.view()
+            return history(view, metrics=metrics, seconds=seconds, since=since, step=step, strict=self.required)
+        except SegmentError:
+            if self.required:
+                raise
+            from shm_monitor.worker import absent
+
+            return absent.history(metrics)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the answer of :meth:`should_prune` or the level changes; return whether it did.
@@ -209,12 +256,17 @@ class Reader:
             return Status(self.name, state_of_error(error), str(error))
 
     def age(self) -> float:
-        """Return how many seconds ago the sampling loop last turned.
+        """Return how many seconds ago the sampling loop last turned; infinite where none did and none is *required*.
 
         Raises:
-            SegmentError: there is no sampler to ask.
+            SegmentError: there is no sampler to ask, and one is *required*.
         """
-        return beat_age_ns(self.view()) / 1e9
+        try:
+            return beat_age_ns(self.view()) / 1e9
+        except SegmentError:
+            if self.required:
+                raise
+            return float("inf")
 
     def close(self) -> None:
         """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone."""
@@ -233,7 +285,7 @@ class Reader:
 
     def __reduce__(self) -> tuple[Callable[..., Reader], tuple[object, ...]]:
         """Pickle as the name: the process that unpickles attaches for itself."""
-        return _attached_again, (self.name, self._attachment.watch, self._attachment.on_stale)
+        return _attached_again, (self.name, self._attachment.watch, self._attachment.on_stale, self.required)
 
     def __repr__(self) -> str:
         """Return the reader as it was asked for."""
@@ -248,5 +300,21 @@ def _injected(name: str) -> tuple[str, ...]:
     return ("unknown",) if injection is None else tuple(sorted(injection.values))
 
 
-def _attached_again(name: str, watch: tuple[str, ...] | None, on_stale: OnStale) -> Reader:
-    return attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False)
+def _attached_again(name: str, watch: tuple[str, ...] | None, on_stale: OnStale, required: bool) -> Reader:
+    """Return a reader where one was unpickled; its sampler may be gone by now."""
+    reader = attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False)
+    reader.required = required
+    return reader
+
+
+def _reader_of_nothing(error: ConfigError, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> Reader:
+    """Return a reader under a name that no sampler can have, which *error* says."""
+    import logging
+
+    logging.getLogger("shm_monitor").warning("no sampler will be found: %s", error)
+    name = str(error.value)
+    attachment = Attachment(name, watch=watch, on_stale=on_stale)
+    attachment.close()
+    attachment.trouble = NotFoundError(name, names.object_path(name))
+    attachment.trouble.args = (str(error),)
+    return Reader(attachment, required=False)

@@ -34,10 +34,14 @@ def flag_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
 def known_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
     """Return the same less the names that are unknown, and the overall flag where none is known.
 
-    For a reader that must not raise: its GPU may be gone after a restart.
+    For a reader that must not raise: its GPU may be gone after a restart, or never have been there. The log says which.
     """
-    known = [name for name in watch if any(_matches(name, limit) for limit in schema.limits)]
-    return flag_indices(known, schema)
+    found = {name: any(_matches(name, limit) for limit in schema.limits) for name in watch}
+    for name in (name for name, is_known in found.items() if not is_known):
+        import logging  # 5 ms that only a worker pays that watches what is not there
+
+        logging.getLogger("shm_monitor").warning("not watched: %s", UnknownLimitError(name, known_names(schema)))
+    return flag_indices([name for name, is_known in found.items() if is_known], schema)
 
 
 def is_one_limit(watch: tuple[str, ...]) -> bool:
