@@ -9,8 +9,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Explanation": "worker.explanation",
+    "Governor": "acting.governor",
     "History": "worker.history",
     "Level": "schema",
+    "MicroBatch": "acting.microbatch",
     "Reader": "worker.reader",
     "ResourceConfig": "config.resource",
     "ResourceManager": "manager",
@@ -34,10 +36,13 @@ _HOMES = {
     "TraceError": "errors",
     "UnknownLimitError": "errors",
     "UnknownMetricError": "errors",
+    "UnsafeSplitError": "errors",
     "UntrustedError": "errors",
 }
 
 if TYPE_CHECKING:
+    from shm_monitor.acting.governor import Governor as Governor
+    from shm_monitor.acting.microbatch import MicroBatch as MicroBatch
     from shm_monitor.config.resource import ResourceConfig as ResourceConfig
     from shm_monitor.errors import AlreadyRunningError as AlreadyRunningError
     from shm_monitor.errors import ConfigError as ConfigError
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from shm_monitor.errors import TraceError as TraceError
     from shm_monitor.errors import UnknownLimitError as UnknownLimitError
     from shm_monitor.errors import UnknownMetricError as UnknownMetricError
+    from shm_monitor.errors import UnsafeSplitError as UnsafeSplitError
     from shm_monitor.errors import UntrustedError as UntrustedError
     from shm_monitor.manager import ResourceManager as ResourceManager
     from shm_monitor.monitor import ResourceMonitor as ResourceMonitor

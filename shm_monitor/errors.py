@@ -18,7 +18,8 @@
     +-- StaleError               the newest sample is too old (``on_stale="raise"``)
     +-- UnknownLimitError        a watched limit that this sampler does not have
     +-- UnknownMetricError       a metric that this sampler does not have
-    `-- TraceError               a recorded trace that cannot be read
+    +-- TraceError               a recorded trace that cannot be read
+    `-- UnsafeSplitError         slices of a batch would train another model than the batch
 """
 
 from __future__ import annotations
@@ -206,3 +207,15 @@ class TraceError(MonitorError):
     def __init__(self, where: str, seen: str, allowed: str) -> None:
         super().__init__(f"{where}: {seen}; {allowed}")
         self.where = where
+
+
+class UnsafeSplitError(MonitorError):
+    """The result of a model over slices of a batch is not that over the batch."""
+
+    def __init__(self, layer: str, kind: str) -> None:
+        super().__init__(
+            f"layer {layer!r} ({kind}) normalises over the batch, so slices of it train another model; "
+            "try: GroupNorm or LayerNorm, or scale the loader's batch with Governor instead of splitting it"
+        )
+        self.layer = layer
+        self.kind = kind

@@ -37,6 +37,7 @@ EXAMPLES = (
     sm.StaleError("one", "dead", 4.5),
     sm.UnknownLimitError("memroy", ("memory", "cpu")),
     sm.UnknownMetricError("cpu.percent", ("cpu.cpu_percent",)),
+    sm.UnsafeSplitError("encoder.norm", "BatchNorm1d"),
     sm.TraceError("a.trace", "12 bytes", "a header has 64"),
 )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING
 
+from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.schema import STATE_FIELDS, Level
 from shm_monitor.segment.layout import WORD_BYTES
 

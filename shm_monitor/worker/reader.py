@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shm_monitor.worker.explanation import Explanation
     from shm_monitor.worker.headroom import Headroom
     from shm_monitor.worker.history import History
+    from shm_monitor.worker.outlook import Outlook
 
 
 def attach(
@@ -179,7 +180,8 @@ class Reader:
     def shed_fraction(self) -> float:
         """Return 0 at the target or below, 1 at the capacity, and smoothly between: the highest of the watched limits.
 
-        For scaling a batch: ``size = int(full * (1 - reader.shed_fraction()))``. While no sampler is alive it is what
+        For scaling a fixed maximum: ``size = int(full * (1 - reader.shed_fraction()))``. Never scale what was scaled
+        before: asked again and again within one episode, that ends at nothing. While no sampler is alive it is what
         *on_stale* stands for: 0, or 1 for ``always``.
         """
         from shm_monitor.worker.headroom import shed_fraction
@@ -192,6 +194,20 @@ class Reader:
             return shed_fraction(view.sample(), view, attachment.indices)
         except SegmentError:  # nothing to hold
             return float(attachment.stale_level() >= Level.PRUNE)
+
+    def shed_bytes(self) -> int:
+        """Return how many bytes over its target is the watched limit in bytes that is furthest over; else 0.
+
+        For giving memory back: free that much, once. While no sampler is alive it is 0, but for ``hold``.
+        """
+        found = self.outlook()
+        return int(found.shed_bytes) if found.is_live or self._attachment.on_stale == "hold" else 0
+
+    def outlook(self) -> Outlook:
+        """Return what is left in bytes, for how long, and whether a live sampler says so. Raises nothing."""
+        from shm_monitor.worker.outlook import outlook
+
+        return outlook(self._attachment)
 
     def history(
         self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1

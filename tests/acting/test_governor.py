@@ -1,0 +1,284 @@
+"""The size of the work follows what is left: predicted, cut, grown, and left alone where nothing can be known."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+
+import shm_monitor as sm
+from tests.support.fake_sampler import FakeSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+# A fake sampler has a capacity of 100 bytes, a limit of 90 and a target of 81; its clock is not that of the governor.
+SETTINGS: dict[str, Any] = {"observation_period": 4.0, "target_utilization": 0.9}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Stage:
+    """A governor of 64 units over a fake sampler; :meth:`pass_time` moves both clocks."""
+
+    def __init__(self, name: str, **settings: float) -> None:
+        self.sampler = FakeSampler(name, **SETTINGS)
+        self.sampler.feed(*[50.0] * 6)
+        self.clock = Clock()
+        self.governor = sm.Governor(64, reader=sm.attach(name), clock=self.clock, **settings)  # type: ignore[arg-type]
+
+    def pass_time(self, seconds: float, usage: float) -> int:
+        """Let samples of *usage* come, one a second, and ask at each; return the last size."""
+        for _ in range(math.ceil(seconds)):
+            self.sampler.feed(usage)
+            self.clock.seconds += 1.0
+            self.governor.step()
+        return self.governor.size
+
+    def press(self) -> None:
+        """Let the level come to PRUNE: 90.3 is over the limit of 90, and less than half the way from 81 to 100."""
+        while not self.governor._reader.should_prune():
+            self.sampler.feed(90.3)
+        self.clock.seconds += 1.0  # so that the governor looks at the new samples
+
+
+@pytest.fixture
+def stage(name: str) -> Iterator[Stage]:
+    made = Stage(name)
+    yield made
+    with contextlib.suppress(AttributeError):  # closed by the test
+        made.sampler.close()
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings of workers, not those of the sampler in this process."""
+    return [one.getMessage() for one in caplog.records if (one.levelno, one.name) == (logging.WARNING, "shm_monitor")]
+
+
+def ramped(stage: Stage) -> int:
+    """Return the size after as many steps as a start takes."""
+    for _ in range(10):
+        stage.governor.step()
+    return stage.governor.size
+
+
+def test_it_starts_small_and_at_most_doubles_per_step(stage: Stage) -> None:
+    assert [stage.governor.step() for _ in range(7)] == [4, 8, 16, 32, 64, 64, 64]
+
+
+def test_a_step_takes_no_more_than_its_share_of_what_is_left(stage: Stage) -> None:
+    """50 of 100 are left, a unit takes 2, so 0.6 x 50 / 2 fit."""
+    stage.governor.observe(2, 4)
+    assert ramped(stage) == 15
+    assert stage.pass_time(1, 80.0) == 6
+    assert stage.pass_time(1, 50.0) == 12, "it recovers by doubling"
+    assert stage.pass_time(1, 50.0) == 15
+
+
+def test_the_floor_holds_however_little_is_left(stage: Stage) -> None:
+    stage.governor.observe(1, 1000)
+    assert ramped(stage) == 1
+
+
+def test_a_unit_that_takes_more_teaches_at_once_and_one_that_takes_less_slowly(stage: Stage) -> None:
+    governor = stage.governor
+    governor.observe(4, 40)
+    governor.observe(4, 80)
+    assert governor.bytes_per_unit == 20
+    governor.observe(4, 4)
+    assert governor.bytes_per_unit == pytest.approx(20 - 19 / 16)
+    governor.observe(8, 80)
+    assert governor.bytes_per_unit == pytest.approx((20 - 19 / 16 + 10) / 2), "more units share what is fixed"
+    governor.observe(8, 0)
+    governor.observe(0, 100)
+    assert governor.bytes_per_unit < 20, "nothing known, nothing done: nothing learned"
+
+
+def test_it_cuts_once_per_settle_and_stops_at_the_target(stage: Stage) -> None:
+    ramped(stage)
+    stage.press()
+    assert stage.governor.step() == 32
+    assert [stage.governor.step() for _ in range(100)] == [32] * 100, "an episode is not a hundred"
+    assert stage.pass_time(2, 90.0) == 16, "less, but over the target of 81"
+    assert stage.pass_time(1, 80.0) == 16
+    assert stage.governor._reader.should_prune(), "held for a whole period"
+    assert stage.pass_time(2, 80.0) == 16, "below the target there is nothing more to shed"
+
+
+def test_the_worse_it_is_the_more_is_cut(stage: Stage) -> None:
+    """At 98 the fraction is (98 - 81) / (100 - 81), so a tenth of 64 stays."""
+    ramped(stage)
+    stage.sampler.feed(98.0)
+    stage.clock.seconds += 1.0
+    assert stage.governor.step() == 6
+
+
+def test_it_grows_by_a_sixteenth_per_hold_when_calm(stage: Stage) -> None:
+    ramped(stage)
+    stage.press()
+    stage.governor.step()
+    stage.pass_time(6, 50.0)
+    assert not stage.governor._reader.should_prune()
+    assert stage.governor.size == 32
+    assert stage.pass_time(4, 50.0) == 36
+    assert stage.pass_time(9, 50.0) == 36
+    assert stage.pass_time(1, 50.0) == 40
+    assert stage.pass_time(60, 50.0) == 64
+
+
+def test_what_is_not_used_does_not_grow(stage: Stage) -> None:
+    ramped(stage)
+    stage.press()
+    stage.governor.step()
+    stage.governor.observe(8, 0)
+    assert stage.pass_time(40, 50.0) == 32, "8 of 32 were used"
+    stage.governor.observe(20, 0)
+    assert stage.pass_time(1, 50.0) == 36
+
+
+def test_a_relapse_is_remembered(stage: Stage) -> None:
+    """64 -> 32, grown to 40, relapsed: 20, then in quarters to 40, and by one beyond."""
+    ramped(stage)
+    stage.press()
+    stage.governor.step()
+    assert stage.pass_time(20, 50.0) == 40
+    stage.press()
+    assert stage.governor.step() == 20
+    assert [stage.pass_time(10, 50.0) for _ in range(6)] == [25, 30, 35, 40, 41, 42]
+
+
+def test_the_floor_is_said_once_per_episode(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    governor = stage.governor
+    ramped(stage)
+    for usage in (97.0, 96.0, 95.0, 94.0, 93.0, 92.0, 91.5):
+        stage.pass_time(3, usage)
+    assert governor.size == 1
+    assert governor.trouble == "floor"
+    said = warnings_in(caplog)
+    assert len(said) == 1
+    assert "smallest size, 1," in said[0]
+    assert "memory:" in said[0], "with its explanation"
+    stage.pass_time(6, 50.0)
+    assert not governor.trouble
+
+
+def test_two_cuts_without_effect_end_the_cutting(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    ramped(stage)
+    stage.press()
+    assert stage.pass_time(20, 90.3) == 16, "64, 32, 16, and no further"
+    assert stage.governor.trouble == "external"
+    assert [one.partition(":")[0] for one in warnings_in(caplog)] == ["2 cuts to 16 had no effect"]
+    stage.pass_time(6, 50.0)
+    assert not stage.governor.trouble
+    assert stage.pass_time(10, 50.0) > 16
+
+
+def test_a_ramp_is_followed_to_the_end_of_the_step(stage: Stage) -> None:
+    """What is left now is not left at the end of a step of two seconds."""
+    governor = stage.governor
+    governor.step()
+    stage.clock.seconds += 2.0
+    governor.observe(1, 1)
+    ramped(stage)
+    calm = governor._cap()
+    for usage in (55.0, 60.0, 65.0, 70.0):
+        stage.pass_time(1, usage)
+
+    assert calm == 30
+    assert governor._outlook.seconds_to_end < 10
+    assert governor._cap() < 0.6 * 30 * 0.9
+
+
+def test_without_a_sampler_the_size_is_full_and_that_is_said_once(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SHM_MONITOR_NAME", name)
+    governor = sm.Governor(64)
+    for _ in range(100):
+        assert governor.step() == 64
+    assert sum("sizes stay at 64" in one.getMessage() for one in caplog.records) == 1
+
+
+def test_a_sampler_that_comes_later_is_obeyed(name: str) -> None:
+    clock = Clock()
+    governor = sm.Governor(64, reader=sm.attach(name, timeout=0.0, required=False), clock=clock)
+    governor.step()
+    governor.observe(1, 10)
+    sampler = FakeSampler(name, **SETTINGS)
+    sampler.feed(50.0)
+    governor._reader._attachment._next_look = 0.0  # it looks once a second
+    clock.seconds += 2.0
+    assert governor.step() == 3
+    sampler.close()
+
+
+def test_a_dead_sampler_leaves_the_size_for_a_hold_and_then_it_is_full(stage: Stage) -> None:
+    ramped(stage)
+    stage.press()
+    assert stage.governor.step() == 32
+    stage.sampler.close()
+    for _ in range(10):
+        stage.clock.seconds += 1.0
+        assert stage.governor.step() == 32, "kept, not grown"
+    stage.clock.seconds += 1.1
+    assert stage.governor.step() == 64
+
+
+def test_who_asked_for_caution_keeps_the_size_under_a_dead_sampler(stage: Stage) -> None:
+    governor = sm.Governor(64, reader=sm.attach(stage.governor._reader.name, on_stale="always"), clock=stage.clock)
+    for _ in range(10):
+        governor.step()
+    stage.press()
+    assert governor.step() == 32
+    stage.sampler.close()
+    stage.clock.seconds += 100.0
+    governor.step()
+    stage.clock.seconds += 100.0
+    assert governor.step() == 32
+
+
+def test_a_device_is_governed_by_what_the_caller_says_is_left(name: str) -> None:
+    """A framework's allocator keeps what it freed: only it knows what is left for the next step."""
+    sampler = FakeSampler(name, gpus=1, max_gpu_memory_percent=90.0)
+    sampler.feed(50.0)
+    left = 600.0
+    governor = sm.Governor(64, reader=sm.attach(name), headroom=lambda: left, clock=Clock())
+    governor.step()
+    governor.observe(4, 40)
+    assert [governor.step() for _ in range(5)] == [8, 16, 32, 36, 36]
+    sampler.close()
+
+
+def test_a_governor_travels_with_what_it_has_learned(stage: Stage) -> None:
+    stage.governor.observe(2, 4)
+    ramped(stage)
+    stage.governor._clock = _later
+    copy = pickle.loads(pickle.dumps(stage.governor))
+    assert copy.size == 15
+    assert copy.step() == 15
+    assert copy.bytes_per_unit == 2
+
+
+def _later() -> float:
+    return 2000.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"floor": 0}, {"floor": 65}, {"decrease": 1.0}, {"safety": 0.0}, {"settle": -1.0}, {"hold": -1.0}],
+    ids=str,
+)
+def test_numbers_that_contradict_each_other_are_refused(name: str, wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        sm.Governor(64, reader=sm.attach(name, timeout=0.0, required=False), **wrong)  # type: ignore[arg-type]
