@@ -15,8 +15,8 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
 	@$(BIN)/shm-monitor run $(ARGS)
 
-test: $(VENV)/.test  ## the fast suite, warnings are errors
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test  ## the fast suite on all cores, warnings are errors
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
 	$(BIN)/python -m pytest -m slow $(ARGS)

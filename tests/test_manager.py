@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,17 +18,14 @@ from shm_monitor.manager import ResourceManager
 from shm_monitor.schema import Level
 from shm_monitor.segment import layout
 from shm_monitor.worker.reader import Reader, attach
-from tests.supervision.test_supervisor import slowness
 from tests.support.children import PYTHON, output_of, run_python
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
 from tests.support.surroundings import child_environment, files_of
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-END_SECONDS = 2.0
 
 MANAGE = """
 import os, sys, time
@@ -121,7 +117,7 @@ manager.close()
         pytest.param("forked", "starts", id="while its sampler starts", marks=pytest.mark.slow),
     ],
 )
-def test_the_death_of_the_owner_ends_its_sampler_within_two_seconds(name: str, workers: str, phase: str) -> None:
+def test_the_death_of_the_owner_ends_its_sampler(name: str, workers: str, phase: str) -> None:
     """SIGKILL: no handler, no finalizer; a forked worker has every descriptor of its parent."""
     code = (
         MANAGE
@@ -139,12 +135,12 @@ else:
 if sys.argv[2] == "forked":
     for _ in range(2):
         if os.fork() == 0:
-            time.sleep(10)
+            time.sleep(300)
             os._exit(0)
 found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "shm_monitor.sampler"], capture_output=True, text=True)
 workers = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True)
 print(found.stdout.split()[0], *workers.stdout.split(), flush=True)
-time.sleep(20)
+time.sleep(300)
 """
     )
     owner = subprocess.Popen(
@@ -154,18 +150,12 @@ time.sleep(20)
         stderr=subprocess.DEVNULL,
     )
     assert owner.stdout is not None
-    begun = time.monotonic()
     sampler, *children = map(int, owner.stdout.readline().split())
-    start_seconds = time.monotonic() - begun - (0.8 if phase == "pauses" else 0.0)
     fd = os.pidfd_open(sampler)
     try:
-        began = time.monotonic()
         owner.kill()
         owner.wait()
-        assert select.select([fd], [], [], 10.0)[0], "it lives on"
-        seconds = time.monotonic() - began
-        print(f"\nsampler ended {seconds:.2f} s after its owner")
-        assert seconds < END_SECONDS + slowness(start_seconds)
+        assert select.select([fd], [], [], PATIENCE_SECONDS)[0], "it lives on"
     finally:
         os.close(fd)
         owner.stdout.close()
@@ -249,7 +239,7 @@ def test_the_environment_can_force_the_clock(name: str, monkeypatch: pytest.Monk
         assert manager.should_prune() is False
         os.kill(manager.status().pid or 0, signal.SIGSTOP)
         wait_until(manager.should_prune)
-        wait_until(lambda: not manager.should_prune(), 20.0)
+        wait_until(lambda: not manager.should_prune())
 
 
 def test_an_owner_without_standard_streams_has_a_sampler_all_the_same(name: str) -> None:

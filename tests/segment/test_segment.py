@@ -168,7 +168,9 @@ def test_an_object_is_only_visible_once_it_is_complete(light: LightSamplers, nam
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.is_set():
+        done = False
+        while not done:
+            done = stop.is_set()  # before the look: the last one comes after the sampler has reported
             try:
                 View(name).sample()
                 seen.append("whole")

@@ -121,7 +121,7 @@ print(turns > 0)
         assert child.poll() is None, "a dead sampler presses nothing"
         light.one(name, pressed=("cpu",))
         assert child.stdout.readline() == "True\n"
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     finally:
         child.kill()
         child.wait()
