@@ -134,7 +134,7 @@ def test_failing_to_attach_leaks_neither_descriptors_nor_mappings(bench: Bench) 
             with pytest.raises(SegmentError):
                 attach(bench.name, timeout=0.0)
             with pytest.raises(SegmentError):
-                reader.snapshot()
+                reader.view()
         assert traceback_length(reader) < 10
     assert (len(os.listdir("/proc/self/fd")), Path("/proc/self/maps").read_text().count(path)) == before
 
@@ -142,7 +142,7 @@ def test_failing_to_attach_leaks_neither_descriptors_nor_mappings(bench: Bench) 
 def traceback_length(reader: object) -> int:
     """Return how many frames the error of *reader* carries."""
     with pytest.raises(SegmentError) as caught:
-        reader.snapshot()  # type: ignore[attr-defined]
+        reader.view()  # type: ignore[attr-defined]
     return len(caught.traceback)
 
 
