@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shm_monitor.worker.explanation import Explanation
     from shm_monitor.worker.headroom import Headroom
     from shm_monitor.worker.history import History
+    from shm_monitor.worker.outlook import Outlook
 
 LOOK_SECONDS = 2.0  # how long to wait for somebody else's sampler before trying to start one again
 CLAIM_SECONDS = 10.0  # and before starting one although somebody else seems to be about to
@@ -105,6 +106,14 @@ class ResourceManager:
     def shed_fraction(self) -> float:
         """Return how much to shed, 0 to 1; see :meth:`Reader.shed_fraction`."""
         return self.reader.shed_fraction()
+
+    def shed_bytes(self) -> int:
+        """Return how many bytes to give back; see :meth:`Reader.shed_bytes`."""
+        return self.reader.shed_bytes()
+
+    def outlook(self) -> Outlook:
+        """Return what is left in bytes, and for how long; see :meth:`Reader.outlook`."""
+        return self.reader.outlook()
 
     def history(
         self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
