@@ -267,7 +267,7 @@ def test_a_manager_has_everything_a_reader_has() -> None:
 
 
 def test_a_manager_answers_as_its_reader_does(light: LightSamplers, name: str) -> None:
-    started = light.one(name)
+    started = light.one(name, interval_seconds=3600.0, stale_after_seconds=7200.0)  # one sample, which both see
     with ResourceManager(fast(name), watch="cpu") as manager:
         snapshot = manager.snapshot()
         assert (snapshot.name, snapshot.sequence > 0, snapshot.stale) == (name, True, False)
