@@ -67,7 +67,7 @@ def test_a_second_manager_is_a_reader_and_stops_nothing(light: LightSamplers, na
         assert manager.status().pid == started.pid
     with attach(name, timeout=0.0) as reader:
         assert reader.status().state == "live"
-    end(started.pid)
+    end(started.pid, signal.SIGTERM)
 
 
 def test_what_a_killed_sampler_left_is_taken_over(light: LightSamplers, name: str) -> None:
@@ -281,7 +281,7 @@ def test_a_manager_answers_as_its_reader_does(light: LightSamplers, name: str) -
         assert asyncio.run(manager.changed(0.01)) is False
         assert manager.view() is manager.reader.view()
         assert manager.flag_address == manager.reader.flag_address
-    end(started.pid)
+    end(started.pid, signal.SIGTERM)
 
 
 def test_a_disabled_manager_says_that_there_is_no_sampler(name: str) -> None:

@@ -219,8 +219,14 @@ def _loop(publisher: Publisher, order: Order, stop: list[int]) -> None:
                 }
             )
         leaked.append(b"x" * order.leak_bytes)
-        if order.interval_seconds:
-            time.sleep(order.interval_seconds)
+        _rest(order.interval_seconds, stop)
+
+
+def _rest(seconds: float, stop: list[int]) -> None:
+    """Sleep for *seconds*, or until told to *stop*: a signal does not end a sleep."""
+    end_seconds = time.monotonic() + seconds
+    while not stop and (left := end_seconds - time.monotonic()) > 0.0:
+        time.sleep(min(left, 0.05))
 
 
 def _say(line: dict[str, object]) -> None:
