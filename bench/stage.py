@@ -18,6 +18,7 @@ import numpy as np
 from shm_monitor import collectors
 from shm_monitor.collectors.sources import source_for
 from shm_monitor.config.resource import ResourceConfig
+from shm_monitor.sampler.kernel_support import KernelSupport
 from shm_monitor.sampler.loop import Sampler
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import STATE_FIELDS, Level, Limit, Metric, Schema
@@ -55,7 +56,7 @@ def published(name: str, *levels: Level, by_kernel: bool = True) -> Iterator[Non
         slot_count=8,
         interval_ns=10**9,
         stale_after_ns=FOR_EVER_NS,
-        kernel_marks_death=by_kernel,
+        support=KernelSupport(marks_death=by_kernel, ends_hang=by_kernel),
     )
     try:
         publisher.record["verdict"] = max(given) << 32
@@ -88,7 +89,7 @@ def sampler_here(
     lock = Lock(config.name)
     order = Order(config=config, owner_pid=os.getpid())
     sources = [source_for(one, config.check_interval, clock) for one in chosen]
-    sampler = Sampler(order, sources, kernel_marks_death=False, clock=clock)
+    sampler = Sampler(order, sources, clock=clock)
     try:
         yield sampler
     finally:

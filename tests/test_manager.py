@@ -235,7 +235,7 @@ def test_a_disabled_manager_starts_nothing_and_never_asks_for_anything(name: str
 def test_the_environment_can_force_the_clock(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHM_MONITOR_FORCE_CLOCK", "1")
     with ResourceManager(fast(name, stale_after=0.5, on_stale="always")) as manager:
-        assert manager.reader.view().header.capabilities & layout.KERNEL_MARKS_DEATH == 0
+        assert manager.reader.view().header.capabilities & layout.NEEDS_NO_CLOCK == 0
         assert manager.should_prune() is False
         os.kill(manager.status().pid or 0, signal.SIGSTOP)
         wait_until(manager.should_prune)

@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shm_monitor.errors import FencedError, MonitorError
-from shm_monitor.sampler.robust import kernel_marks_death
+from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport, tried_support
 from shm_monitor.sampler.schedule import Schedule
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, Report, encode_report, receive_order, report_of
@@ -95,14 +95,14 @@ def main() -> int:
     with contextlib.suppress(OSError):  # a daemon may have no standard error
         os.dup2(2, 1)  # what a collector prints would fill the pipe, which nobody reads
     logging.basicConfig(level=logging.INFO, format="shm-monitor sampler[%(process)d]: %(message)s")
-    marks_death = kernel_marks_death()  # forks, so before anything has a thread
+    support = tried_support()  # forks, so before anything has a thread
     try:
         order = awaited_order()
     except EOFError:
         return 2
     stop = Stop(sys.stdin.fileno(), order.owner_pid)
     try:
-        return _run_locked(order, stop, reports_fd, marks_death=marks_death and not order.force_clock)
+        return _run_locked(order, stop, reports_fd, NO_SUPPORT if order.force_clock else support)
     except MonitorError as error:
         _report(reports_fd, report_of(error, os.getpid()))
         return 1
@@ -123,15 +123,20 @@ def awaited_order() -> Order:
     return receive_order(sys.stdin.buffer)
 
 
-def _run_locked(order: Order, stop: Stop, reports_fd: int, *, marks_death: bool) -> int:
+def _run_locked(order: Order, stop: Stop, reports_fd: int, support: KernelSupport) -> int:
     lock = Lock(order.config.name)
     from shm_monitor.sampler.loop import Sampler, sources_for  # a second, which who finds the lock taken need not wait
 
     try:
         if stop.wait(0.0):
             return 0
-        sampler = Sampler(order, sources_for(order), kernel_marks_death=marks_death)
-        report = Report(pid=os.getpid(), taken_over=sampler.taken_over, kernel_marks_death=marks_death)
+        sampler = Sampler(order, sources_for(order), support=support)
+        report = Report(
+            pid=os.getpid(),
+            taken_over=sampler.taken_over,
+            kernel_marks_death=support.marks_death,
+            kernel_ends_hang=support.ends_hang,
+        )
         try:
             run(sampler, stop, int(order.config.check_interval * 1e9), on_first=lambda: _report(reports_fd, report))
             _log.info("stopped: %s", stop.reason)

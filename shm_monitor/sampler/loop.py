@@ -15,6 +15,7 @@ from shm_monitor.collectors.sources import Source, source_for
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
 from shm_monitor.kernels import Rolling, compile_in_background
+from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import STATE_FIELDS, Schema, ordered
@@ -44,7 +45,7 @@ class Sampler:
         order: Order,
         sources: Sequence[Source],
         *,
-        kernel_marks_death: bool,
+        support: KernelSupport = NO_SUPPORT,
         clock: Callable[[], int] = time.monotonic_ns,
         realtime: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -72,7 +73,7 @@ class Sampler:
             slot_count=config.history_slots,
             interval_ns=int(config.check_interval * 1e9),
             stale_after_ns=int(config.stale_after_seconds * 1e9),
-            kernel_marks_death=kernel_marks_death,
+            support=support,
             accepts_injection=config.allow_injection,
         )
         places = {metric.name: place for place, metric in enumerate(table)}

@@ -13,12 +13,21 @@ from zlib import crc32
 import numpy as np
 
 from shm_monitor.errors import FencedError
+from shm_monitor.sampler.deadman import DeadManSwitch
+from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.ownership import OwnedSegment
 from shm_monitor.sampler.robust import RobustList
 from shm_monitor.segment import futex, layout
 from shm_monitor.segment.address import address_of
 from shm_monitor.segment.flags import ended_word, flag_word
-from shm_monitor.segment.layout import ACCEPTS_INJECTION, KERNEL_MARKS_DEATH, SLOT_TAIL, WORD_BYTES, SlotLayout
+from shm_monitor.segment.layout import (
+    ACCEPTS_INJECTION,
+    KERNEL_ENDS_HANG,
+    KERNEL_MARKS_DEATH,
+    SLOT_TAIL,
+    WORD_BYTES,
+    SlotLayout,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,16 +78,20 @@ class Publisher:
         slot_count: int,
         interval_ns: int,
         stale_after_ns: int,
-        kernel_marks_death: bool,
+        support: KernelSupport = NO_SUPPORT,
         accepts_injection: bool = False,
     ) -> None:
         """Open the segment of *name* for this thread; its lock must be held.
+
+        Where *support* says that the kernel ends a process that hangs, it will end this one unless samples follow each
+        other within *stale_after_ns*, from the first one to :meth:`close`.
 
         Raises:
             NoSpaceError: shared memory is full.
         """
         slot = slot_of(schema)
-        capabilities = kernel_marks_death * KERNEL_MARKS_DEATH | accepts_injection * ACCEPTS_INJECTION
+        capabilities = support.marks_death * KERNEL_MARKS_DEATH | support.ends_hang * KERNEL_ENDS_HANG
+        capabilities |= accepts_injection * ACCEPTS_INJECTION
         self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count=slot_count, capabilities=capabilities)
         self._limit_count = slot.limit_count
         self._crc_offset = slot.crc
@@ -95,7 +108,7 @@ class Publisher:
         self._thread_id = threading.get_native_id()
         self._flags_address = address_of(self._segment.memory) + layout.FLAGS_OFFSET
         self._flags = [-1] * (1 + self._limit_count)
-        self._announce(kernel_marks_death=kernel_marks_death)
+        self._announce(support)
 
     @property
     def taken_over(self) -> bool:
@@ -136,8 +149,10 @@ class Publisher:
             self._go_live(realtime_ns)
 
     def beat(self, mono_ns: int) -> None:
-        """Say that the sampling loop turned at *mono_ns*. Only the loop itself may say so."""
+        """Say that the sampling loop turned at *mono_ns*, to readers and to the kernel. Only the loop may say so."""
         self._segment.store(layout.BEAT_OFFSET, mono_ns)
+        if self._switch is not None:
+            self._switch.push_back(mono_ns + self._stale_after_ns)
 
     def check_fence(self) -> None:
         """Raise :class:`FencedError` unless the segment still bears this sampler's epoch, and its name. 2 us."""
@@ -162,19 +177,22 @@ class Publisher:
             self._segment.store(layout.BEAT_OFFSET, layout.NO_BEAT)
             for index in range(len(self._flags)):
                 self._store_flag(index, ended_word(self._segment.word(self._flag_offset(index))))
+        if self._switch is not None:
+            self._switch.remove()
         if self._robust is not None:
             self._robust.forget()
         del self.ring, self._ring_bytes  # views pin the mapping
         self._segment.close(unlink=mine)
         self._pid = 0
 
-    def _announce(self, *, kernel_marks_death: bool) -> None:
+    def _announce(self, support: KernelSupport) -> None:
         """Become the owner: fence the predecessor, register the flags, say who this is."""
         segment = self._segment
         self._state = layout.STARTING
         segment.store(layout.EPOCH_OFFSET, self.epoch)
         count = len(self._flags)
-        self._robust = RobustList(self._flags_address, count, owner=segment) if kernel_marks_death else None
+        self._robust = RobustList(self._flags_address, count, owner=segment) if support.marks_death else None
+        self._switch = DeadManSwitch() if support.ends_hang else None
         segment.store(layout.PID_OFFSET, os.getpid())
         segment.store(layout.START_TICKS_OFFSET, start_ticks())
         segment.store(layout.INTERVAL_OFFSET, self._interval_ns)

@@ -12,11 +12,8 @@ import ctypes
 import mmap
 import os
 import platform
-import signal
-import threading
 
 from shm_monitor.segment.address import address_of
-from shm_monitor.segment.flags import DIED, PRESSED
 from shm_monitor.segment.layout import FLAG_STRIDE
 
 WORDS_MAX = 2048  # the kernel's ROBUST_LIST_LIMIT
@@ -66,31 +63,6 @@ class RobustList:
         """Empty the list: the words are about to be unmapped. Once."""
         self._words[0] = self._head
         ctypes.pythonapi.Py_DecRef(self._owner)
-
-
-def kernel_marks_death() -> bool:
-    """Try it: a forked child registers a word of its own and is killed. True when the kernel marked the word.
-
-    Call it before the process has threads. About 1 ms.
-    """
-    if platform.system() != "Linux" or threading.active_count() > 1:
-        return False
-    with mmap.mmap(-1, mmap.PAGESIZE) as shared:
-        child = os.fork()
-        if child == 0:
-            _register_and_die(shared)
-        os.waitpid(child, 0)
-        return int.from_bytes(shared[:4], "little") == DIED | PRESSED
-
-
-def _register_and_die(shared: mmap.mmap) -> None:
-    """Bear the word, then be killed; never return, not even by an exception."""
-    try:
-        RobustList(address_of(shared), 1, owner=shared)
-        shared[:4] = (threading.get_native_id() | PRESSED).to_bytes(4, "little")
-        os.kill(os.getpid(), signal.SIGKILL)
-    finally:
-        os._exit(1)
 
 
 def _set_robust_list(head: int) -> None:

@@ -46,6 +46,7 @@ ENDIAN_TAG = 0x01020304
 KERNEL_MARKS_DEATH = 1 << 0  # capability bits
 ACCEPTS_INJECTION = 1 << 1
 KERNEL_ENDS_HANG = 1 << 2
+NEEDS_NO_CLOCK = KERNEL_MARKS_DEATH | KERNEL_ENDS_HANG  # both: a flag alone says whether the sampler is alive
 
 HEADER = struct.Struct("<QIIIIQQQQQQIIQIIQII16sQQQQQ")
 CAPABILITIES_OFFSET = struct.calcsize("<QIIIIQQ")

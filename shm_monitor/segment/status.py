@@ -71,7 +71,10 @@ class Status(NamedTuple):
 
 
 def state_of(view: View) -> str:
-    """Return live, stale, stopped, retired or starting, from the words of *view*. 1 us."""
+    """Return live, stale, stopped, retired or starting, from the words of *view*. 1 us.
+
+    The clock is asked only where the kernel does not see to it that a dead or hung sampler's flag says so.
+    """
     state = view.word(layout.STATE_OFFSET)
     if state == layout.RETIRED:
         return RETIRED
@@ -80,7 +83,7 @@ def state_of(view: View) -> str:
     beat = view.word(layout.BEAT_OFFSET)
     if view.flag(0) & DIED or beat == layout.NO_BEAT:
         return STALE
-    if time.monotonic_ns() - beat > view.word(layout.STALE_AFTER_OFFSET):
+    if not view.needs_no_clock and time.monotonic_ns() - beat > view.word(layout.STALE_AFTER_OFFSET):
         return STALE
     return LIVE if state == layout.LIVE else STARTING
 

@@ -45,7 +45,8 @@ class View:
         name: the name it was opened by.
         identity: (device, inode) of the object, to see whether the name has moved on.
         memory: the mapping.
-        header: checked; ``pid``, ``capabilities`` and the times as they were when it was opened.
+        header: checked; ``pid`` and the times as they were when it was opened.
+        needs_no_clock: true when a flag alone says whether the sampler is alive, hung ones included.
     """
 
     def __init__(self, name: str) -> None:
@@ -56,6 +57,7 @@ class View:
         """
         self.name = name
         self.memory, self.header, self.identity = open_read_only(name)
+        self.needs_no_clock = self.header.capabilities & layout.NEEDS_NO_CLOCK == layout.NEEDS_NO_CLOCK
         self._words = memoryview(self.memory).cast("Q")
         self._schema: Schema | None = None
         self._slot: SlotLayout | None = None

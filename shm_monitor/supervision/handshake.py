@@ -25,7 +25,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         config: the whole configuration.
         owner_pid: the process whose end ends the sampler; also the root of the tree of workers that it measures.
-        force_clock: do not use the kernel's death mark, so that readers fall back to the clock.
+        force_clock: use neither the kernel's death mark nor its dead man's switch: readers fall back to the clock.
         collectors: further collectors, as ``module:factory``.
     """
 
@@ -47,6 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pid: int
     taken_over: bool = False
     kernel_marks_death: bool = False
+    kernel_ends_hang: bool = False
     error: str = ""
     message: str = ""
     attributes: dict[str, object] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from shm_monitor.errors import AlreadyRunningError, MissingDependencyError, MonitorError, SamplerError, SegmentError
+from shm_monitor.segment import layout
+from shm_monitor.segment.flags import DIED
 from shm_monitor.segment.status import STALE, beat_age_ns, state_of
 from shm_monitor.segment.view import View
 from shm_monitor.supervision.handshake import Order, Report, decode_report, error_of, send_order
@@ -24,6 +27,7 @@ _log = logging.getLogger("shm_monitor.supervisor")
 
 START_SECONDS = 30.0  # NVML may take seconds without persistence mode; more is a hang
 POLL_SECONDS = 0.1
+END_SECONDS = 1.0  # for a process whose flags are marked: it gives its memory back, and can then be waited for
 SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
@@ -161,21 +165,21 @@ class Supervisor(Keeper):
         """Return when *process* ended or a stop is asked for; kill it when it hangs."""
         view: View | None = None
         while not self._stopping.wait(POLL_SECONDS):
-            if process.poll() is not None:
-                return self._tell_end(process)
             view = view or _view_of(self._name)
-            if view is not None and state_of(view) == STALE and process.poll() is None:
+            if process.poll() is not None:
+                return self._tell_end(process, view)
+            if view is not None and state_of(view) == STALE and not _is_ending(process, view):
                 age = beat_age_ns(view) / 1e9
                 process.kill()
                 return self._tell(
-                    f"sampler {process.pid} hangs, its last turn was {age:.1f} s ago: killed", logging.WARNING
+                    f"sampler {process.pid} hung, its last turn was {age:.1f} s ago: killed", logging.WARNING
                 )
         return None
 
-    def _tell_end(self, process: subprocess.Popen[bytes]) -> None:
+    def _tell_end(self, process: subprocess.Popen[bytes], view: View | None) -> None:
         if self._reloading:
             return self._tell(f"sampler {process.pid} makes room for one with the configuration of now")
-        return self._tell(f"sampler {process.pid} ended {_how(process.returncode)}", logging.WARNING)
+        return self._tell(f"sampler {process.pid} {_how(process.returncode, view)}", logging.WARNING)
 
     def _tell(self, line: str, level: int = logging.INFO) -> None:
         _log.log(level, "%s: %s", self._name, line)
@@ -217,5 +221,19 @@ def _view_of(name: str) -> View | None:
         return None
 
 
-def _how(returncode: int) -> str:
-    return f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
+def _is_ending(process: subprocess.Popen[bytes], view: View) -> bool:
+    """Say whether *process* is on its way out: the kernel marks its flags some time before it can be waited for."""
+    if not view.flag(0) & DIED:
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    return process.poll() is not None
+
+
+def _how(returncode: int, view: View | None) -> str:
+    """Say how a sampler ended; one whose last turn was long ago was ended by the kernel, for this process or not."""
+    if view is not None and returncode == -signal.SIGKILL:
+        age_ns = beat_age_ns(view)
+        if age_ns >= view.word(layout.STALE_AFTER_OFFSET):
+            return f"hung or was stopped, its last turn was {age_ns / 1e9:.1f} s ago: killed by the kernel's timer"
+    return f"ended by signal {-returncode}" if returncode < 0 else f"ended with status {returncode}"

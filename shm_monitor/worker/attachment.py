@@ -13,7 +13,6 @@ from shm_monitor.schema import Level
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.address import HotByte, address_of, hot_byte
 from shm_monitor.segment.flags import HOT_BYTE, level_of
-from shm_monitor.segment.layout import KERNEL_MARKS_DEATH
 from shm_monitor.segment.mapping import identity
 from shm_monitor.segment.status import LIVE, beat_age_ns, state_of, state_of_error
 from shm_monitor.segment.view import View
@@ -195,8 +194,7 @@ class Attachment:
         self.indices = indices
         self._view = view
         self._next_look = 0.0
-        by_kernel = view.word(layout.CAPABILITIES_OFFSET) & KERNEL_MARKS_DEATH
-        self._bind([hot_byte(view.memory, _hot_offset(index)) for index in indices] if by_kernel else [])
+        self._bind([hot_byte(view.memory, _hot_offset(index)) for index in indices] if view.needs_no_clock else [])
 
     def stale_level(self) -> Level:
         """Return the level that *on_stale* stands for; warn once per death."""

@@ -16,7 +16,7 @@ from shm_monitor.schema import Level
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.address import address_of
 from shm_monitor.segment.flags import DIED, PRESSED, TID_MASK, flag_word, level_of, verdict_word
-from shm_monitor.segment.layout import KERNEL_MARKS_DEATH, LIVE, NO_BEAT, STARTING, STOPPED
+from shm_monitor.segment.layout import LIVE, NEEDS_NO_CLOCK, NO_BEAT, STARTING, STOPPED
 from shm_monitor.segment.view import View
 from shm_monitor.worker.reader import attach
 from tests.support.children import PYTHON, output_of, run_python
@@ -246,7 +246,7 @@ shared.close()
 @pytest.mark.parametrize("by_kernel", [True, False])
 def test_capabilities_say_what_was_asked(light: LightSamplers, name: str, by_kernel: bool) -> None:
     light.one(name, by_kernel=by_kernel)
-    assert View(name).header.capabilities == (KERNEL_MARKS_DEATH if by_kernel and light.marks_death else 0)
+    assert View(name).header.capabilities == (NEEDS_NO_CLOCK if by_kernel and light.by_kernel else 0)
 
 
 def test_collectors_are_told_beside_the_samples(bench: Bench) -> None:

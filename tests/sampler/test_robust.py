@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 
 import pytest
 
 from shm_monitor.sampler.robust import WORDS_MAX, RobustList
 from shm_monitor.segment.flags import DIED, PRESSED, TID_MASK
 from tests.support.children import output_of
+from tests.support.marks import needs_robust_futexes
 
-pytestmark = pytest.mark.skipif(
-    platform.system() != "Linux" or platform.machine() not in {"x86_64", "aarch64", "riscv64"},
-    reason="robust futexes are Linux's",
-)
+pytestmark = needs_robust_futexes
 
 CHILD = """
 import mmap, os, signal, sys, threading, time
@@ -129,43 +126,6 @@ show()
 def test_no_more_words_than_the_kernel_walks() -> None:
     with pytest.raises(ValueError, match=str(WORDS_MAX)):
         RobustList(0, WORDS_MAX + 1, owner=None)
-
-
-def test_the_self_test_proves_it_on_this_kernel_and_leaves_nothing() -> None:
-    code = """
-import os
-from shm_monitor.sampler.robust import kernel_marks_death
-before = len(os.listdir("/proc/self/fd"))
-print([kernel_marks_death() for _ in range(20)].count(True), len(os.listdir("/proc/self/fd")) - before)
-try:
-    os.waitpid(-1, os.WNOHANG)
-except ChildProcessError:
-    print("no child left")
-"""
-    assert output_of(code).splitlines() == ["20 0", "no child left"]
-
-
-def test_the_self_test_says_no_where_the_kernel_refuses() -> None:
-    """As under a seccomp filter: the sampler falls back to the clock."""
-    code = """
-from shm_monitor.sampler import robust
-def refused(head):
-    raise OSError(1, "Operation not permitted")
-robust._set_robust_list = refused
-print(robust.kernel_marks_death())
-"""
-    assert output_of(code).splitlines()[-1] == "False"
-
-
-def test_the_self_test_does_not_fork_a_process_with_threads() -> None:
-    code = """
-import threading
-from shm_monitor.sampler.robust import kernel_marks_death
-stop = threading.Event()
-threading.Thread(target=stop.wait, daemon=True).start()
-print(kernel_marks_death())
-"""
-    assert output_of(code) == "False"
 
 
 def test_the_bits_are_those_of_the_kernel() -> None:

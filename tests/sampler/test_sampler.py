@@ -51,7 +51,9 @@ def test_one_life_from_the_order_to_the_clean_stop(start: Callable[..., RealSamp
         assert reader.status().state == "live"
         assert reader.should_prune() is False
         assert reader.snapshot().memory.usage_bytes
-        assert bool(reader.view().header.capabilities & layout.KERNEL_MARKS_DEATH) is report.kernel_marks_death
+        capabilities = reader.view().header.capabilities
+        assert bool(capabilities & layout.KERNEL_MARKS_DEATH) is report.kernel_marks_death
+        assert bool(capabilities & layout.KERNEL_ENDS_HANG) is report.kernel_ends_hang
         sampler.process.send_signal(signal.SIGINT)  # Ctrl-C goes to the whole group: the owner decides
         sequence = reader.snapshot().sequence
         wait_until(lambda: reader.snapshot().sequence > sequence + 3)
@@ -165,9 +167,9 @@ def test_the_fallback_to_the_clock_is_the_whole_thing(
 ) -> None:
     sampler = start(fast(name, stale_after=1.0), force_clock=not by_kernel)
     report = sampler.report()
-    if by_kernel and not report.kernel_marks_death:
-        pytest.skip("this kernel marks no deaths")
-    assert report.kernel_marks_death is by_kernel
+    if by_kernel and not report.kernel_ends_hang:
+        pytest.skip("this kernel does not do both")
+    assert (report.kernel_marks_death, report.kernel_ends_hang) == (by_kernel, by_kernel)
     with attach(name, on_stale="always") as reader:
         assert reader.should_prune() is False
         end(sampler.process.pid)

@@ -6,10 +6,13 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from shm_monitor.collectors.base import Array
 from shm_monitor.schema import Metric
+
+FREEZE_VARIABLE = "TEST_FREEZES_ONCE"  # names the file that says that it has frozen once
 
 
 class FakeCollector:
@@ -58,15 +61,15 @@ def hangs() -> FakeCollector:
 
 
 def freezes() -> FakeCollector:
-    """Return one that stops the whole process some turns later: it never gives the interpreter back."""
+    """Return one that stops the whole process some turns later, once: it never gives the interpreter back."""
     turns = []
 
     def collect(out: Array) -> None:
         turns.append(1)
         out[0] = len(turns)
-        if len(turns) == 3 and not os.path.exists("/dev/shm/" + os.environ["TEST_FROZEN_ONCE"]):
-            with open("/dev/shm/" + os.environ["TEST_FROZEN_ONCE"], "w"):
-                pass
+        mark = Path(os.environ[FREEZE_VARIABLE])
+        if len(turns) == 3 and not mark.exists():
+            mark.touch()
             _forever_with_the_gil(out)
 
     return FakeCollector(collect, name="freezes")

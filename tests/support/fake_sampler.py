@@ -67,7 +67,6 @@ class FakeSampler:
         self.sampler = Sampler(
             Order(config=config, owner_pid=os.getpid()),
             [source_for(self.readings, config.check_interval, self.clock)],
-            kernel_marks_death=False,
             clock=self.clock,
             realtime=lambda: self.now_ns + self._realtime_offset_ns,
         )

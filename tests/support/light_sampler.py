@@ -18,8 +18,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shm_monitor.errors import AlreadyRunningError, FencedError, MonitorError
+from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport, tried_support
 from shm_monitor.sampler.publisher import Publisher
-from shm_monitor.sampler.robust import kernel_marks_death
 from shm_monitor.schema import Level
 from shm_monitor.segment.lock import Lock
 from tests.support.children import PYTHON
@@ -42,8 +42,8 @@ class Order(NamedTuple):
         name: of the sampler.
         interval_seconds: between two samples; 0 for as fast as it can.
         metric_count, limit_count, slot_count: the layout.
-        by_kernel: whether the kernel marks its death.
-        stale_after_seconds: for the readers' clock.
+        by_kernel: whether the kernel marks its death, and ends it when it hangs.
+        stale_after_seconds: when it counts as hung.
         pressed: the limits that press; the overall flag is always calm, so that both answers can be watched.
         at_ns: when to begin, on the monotonic clock.
         leak_bytes: how much memory to take with each sample and never give back.
@@ -55,7 +55,7 @@ class Order(NamedTuple):
     limit_count: int = 2
     slot_count: int = 64
     by_kernel: bool = True
-    stale_after_seconds: float = 3.0
+    stale_after_seconds: float = 30.0
     pressed: tuple[str, ...] = ("cpu",)
     at_ns: int = 0
     leak_bytes: int = 0
@@ -87,7 +87,7 @@ class LightSamplers:
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        self.marks_death = bool(self._line()["marks_death"])
+        self.by_kernel = bool(self._line()["by_kernel"])
 
     def start(self, *orders: Order) -> list[Started]:
         """Start one sampler per order, all at once; return their reports in the order they came."""
@@ -140,17 +140,17 @@ def end(pid: int, number: int = signal.SIGKILL) -> int:
 
 def main() -> None:
     """Fork a sampler per order until standard input ends."""
-    marks_death = kernel_marks_death()
-    _say({"marks_death": marks_death})
+    support = tried_support()
+    _say({"by_kernel": support.ends_hang})
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         for fields in json.loads(line):
             order = Order(*fields)
             if os.fork() == 0:
-                _live(order, by_kernel=marks_death and order.by_kernel)
+                _live(order, support if order.by_kernel else NO_SUPPORT)
 
 
-def _live(order: Order, *, by_kernel: bool) -> None:
+def _live(order: Order, support: KernelSupport) -> None:
     """Be a sampler, then exit; never return."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -158,7 +158,7 @@ def _live(order: Order, *, by_kernel: bool) -> None:
         signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
         time.sleep(max(order.at_ns - time.monotonic_ns(), 0) / 1e9)
         try:
-            _publish(order, stop, by_kernel=by_kernel)
+            _publish(order, stop, support)
         except MonitorError as error:
             holder = error.holder_pid if isinstance(error, AlreadyRunningError) else 0
             _say(
@@ -168,7 +168,7 @@ def _live(order: Order, *, by_kernel: bool) -> None:
         os._exit(0)
 
 
-def _publish(order: Order, stop: list[int], *, by_kernel: bool) -> None:
+def _publish(order: Order, stop: list[int], support: KernelSupport) -> None:
     lock = Lock(order.name)
     try:
         publisher = Publisher(
@@ -177,7 +177,7 @@ def _publish(order: Order, stop: list[int], *, by_kernel: bool) -> None:
             slot_count=order.slot_count,
             interval_ns=int(max(order.interval_seconds, 1e-6) * 1e9),
             stale_after_ns=int(order.stale_after_seconds * 1e9),
-            kernel_marks_death=by_kernel,
+            support=support,
         )
         try:
             _loop(publisher, order, stop)

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from shm_monitor.sampler.kernel_support import KernelSupport
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import Level, Limit, Metric, Schema
 from shm_monitor.segment.lock import Lock
@@ -39,8 +40,9 @@ class Bench:
             self.schema,
             slot_count=slot_count,
             interval_ns=10**9,
-            stale_after_ns=3 * 10**9,
-            kernel_marks_death=by_kernel,
+            # With the switch of a sampler this process would have to publish in time, or be killed.
+            stale_after_ns=10**18 if by_kernel else 3 * 10**9,
+            support=KernelSupport(marks_death=by_kernel, ends_hang=by_kernel),
         )
 
     def publish(self, *levels: Level, mono_ns: int | None = None, value: float = 1.0) -> None:

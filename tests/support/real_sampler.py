@@ -22,7 +22,12 @@ START_SECONDS = 60.0
 
 def fast(name: str, **settings: object) -> ResourceConfig:
     """Return a configuration that samples at 20 Hz."""
-    given: dict[str, object] = {"check_interval": 0.05, "observation_period": 1.0, "history_seconds": 10.0}
+    given: dict[str, object] = {
+        "check_interval": 0.05,
+        "observation_period": 1.0,
+        "history_seconds": 10.0,
+        "stale_after": 30.0,  # a machine that is busy for seconds makes no hang
+    }
     return ResourceConfig(name=name, **{**given, **settings})  # type: ignore[arg-type]
 
 

@@ -35,7 +35,7 @@ def test_on_stale_answers_for_a_dead_sampler(
     light: LightSamplers, name: str, by_kernel: bool, on_stale: OnStale, answer: bool | None
 ) -> None:
     """The dead sampler had pressed; with the clock alone the death shows after stale_after."""
-    started = light.one(name, by_kernel=by_kernel, stale_after_seconds=0.3, **PRESSED)
+    started = light.one(name, by_kernel=by_kernel, stale_after_seconds=30.0 if by_kernel else 0.3, **PRESSED)
     with attach(name, watch=["cpu"], on_stale=on_stale) as reader:
         assert reader.should_prune() is True
         assert reader.level() == Level.PRUNE

@@ -61,8 +61,8 @@ def may_trace() -> bool:
 def test_asking_makes_no_system_call(light: LightSamplers, name: str, tmp_path: Path) -> None:
     """10^5 questions, between two calls that strace shows."""
     light.one(name, interval_seconds=0.05)
-    if not light.marks_death:
-        pytest.skip("without the kernel's mark a question asks the clock")
+    if not light.by_kernel:
+        pytest.skip("without the kernel's help a question asks the clock")
     code = """
 import os, sys
 from shm_monitor.worker.reader import attach
