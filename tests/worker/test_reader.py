@@ -113,7 +113,7 @@ def test_one_warning_per_death(light: LightSamplers, name: str, caplog: pytest.L
 
 
 def test_a_reader_that_needs_no_sampler_finds_the_one_that_comes(light: LightSamplers, name: str) -> None:
-    """It looks at most once a second, from inside the slow path."""
+    """It looks five times a second at most, from inside the slow path."""
     with attach(name, timeout=0.0, required=False, watch=["cpu", "memory"]) as reader:
         assert reader.should_prune() is False
         light.one(name, **PRESSED)
@@ -121,7 +121,7 @@ def test_a_reader_that_needs_no_sampler_finds_the_one_that_comes(light: LightSam
         assert reader.snapshot().sequence > 0
 
 
-def test_a_reader_without_a_sampler_looks_at_most_once_a_second(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_without_a_sampler_looks_five_times_a_second_at_most(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from shm_monitor.worker import attachment
 
     looks: list[str] = []
@@ -137,7 +137,7 @@ def test_a_reader_without_a_sampler_looks_at_most_once_a_second(name: str, monke
         for _ in range(50):
             now[0] += 0.1
             reader.should_prune()
-        assert 4 <= len(looks) <= 6
+        assert 24 <= len(looks) <= 26, "in 5 s"
 
 
 def test_an_unknown_limit_is_named_with_those_that_exist(bench: Bench) -> None:
