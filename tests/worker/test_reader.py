@@ -121,7 +121,9 @@ def test_a_reader_that_needs_no_sampler_finds_the_one_that_comes(light: LightSam
         assert reader.snapshot().sequence > 0
 
 
-def test_a_reader_without_a_sampler_looks_five_times_a_second_at_most(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_without_a_sampler_looks_five_times_a_second_at_most(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from shm_monitor.worker import attachment
 
     looks: list[str] = []
