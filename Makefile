@@ -28,6 +28,7 @@ check: $(VENV)/.check  ## lint, types, architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench  ## the benchmarks, and the table in bench/README.md

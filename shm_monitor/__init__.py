@@ -75,7 +75,8 @@ if TYPE_CHECKING:
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the keys are strings
 
 
-def __getattr__(name: str) -> object:
+def _loaded(name: str) -> object:
+    """Return the public *name*, from its home; the next look-up finds it here."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'shm_monitor' has no attribute {name!r}")
@@ -88,6 +89,10 @@ def __getattr__(name: str) -> object:
     value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # a type checker would take it for leave to write any name
+    __getattr__ = _loaded
 
 
 def __dir__() -> list[str]:
