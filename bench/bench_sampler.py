@@ -20,7 +20,7 @@ from bench.measure import Rows, compare, run
 from bench.results import Budget, Row
 from bench.stage import COUNTERS, SamplerProcess, new_name, sampler_here
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.kernels import step
+from shm_monitor.kernels import decide, roll
 from shm_monitor.sampler.loop import Sampler
 
 STARTS = 3
@@ -64,7 +64,7 @@ def bench_first_sample(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_p
     turns = itertools.count()
     cold: list[float] = []
     run(benchmark, lambda: cold.append(start({"NUMBA_CACHE_DIR": f"{tmp_path}/{next(turns)}"})), rounds=STARTS)
-    for kernel in (step.ROLL, step.DECIDE):
+    for kernel in (roll.ROLL, decide.DECIDE):
         kernel.compile()  # into the cache that a sampler has by default
     warm = [start({}) for _ in range(STARTS)]
     rows.add(Row("cold numba cache", statistics.median(cold), "seconds", budget=Budget(3.0, 2)))

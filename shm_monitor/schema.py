@@ -54,18 +54,20 @@ class Reason(IntFlag):
     UNKNOWN = 16
 
 
-# What the policy remembers of each limit, in the order of its columns in a sample. Times are seconds of the monotonic
+# What the decision remembers of each limit, in the order of its columns in a sample. Times are seconds of the monotonic
 # clock; NaN is "never" or "unknown". The numbers of a reason stay as they were when it was last set.
 STATE_HELP = {
     "level": "0 OK, 1 WARN, 2 PRUNE, 3 CRITICAL",
     "reasons": "bits of Reason that are set now",
-    "limit": "the limit now, in the unit of the metric",
+    "limit": "the limit now, in the unit of the metric; NaN where none is set, or it is unknown",
     "target": "the value that a whole period must stay below before LEVEL ends, now",
     "capacity": "what there is at all, now; NaN for what slows down rather than runs out",
-    "seconds_to_limit": "until the capacity (without one: the limit) is used up; NaN while not rising",
-    "known_since_seconds": "first reading after the last hole of more than half a period",
+    "seconds_to_limit": "until the capacity is used up, by a line through the newest readings; NaN where none leads "
+    "there, and below the target also where it ends later than in ten horizons of the forecast",
+    "mean": "the time-weighted mean over the period: each reading counts for the seconds since the one before",
+    "maximum": "the highest reading of the period",
+    "known_since_seconds": "first reading after the last hole of more than a period",
     "known_until_seconds": "newest reading",
-    "known_before_seconds": "last reading before that hole",
     "reclaim_events_count": "the counter of reclaim events at its last reading",
     "oom_events_count": "the counter of OOM events at its last reading",
     "oom_seen_seconds": "when the counter of OOM events last rose",
@@ -78,10 +80,10 @@ STATE_HELP = {
         "since_seconds": "when the reason was last set",
         "seen_seconds": "when its condition last held",
         "value": "the value when it was set",
-        "mean": "the mean over the period when it was set",
+        "mean": "the time-weighted mean over the period when it was set",
         "limit": "the limit when it was set",
         "capacity": "the capacity when it was set",
-        "seconds_to_limit": "the seconds to the limit when it was set",
+        "seconds_to_limit": "the seconds to the capacity when it was set",
         "episodes_count": "how often it was set",
     }.items()
 }

@@ -1,11 +1,7 @@
-"""The decision: limits against statistics, in one compiled step per sample.
+"""The decision: limits against readings, in one compiled step per sample. docs/decisions.md says which, and why.
 
-Where the step goes beyond the letter of the design note on decisions, and why:
+Where the step goes beyond what is written there:
 
-* An event of reclaim (``memory.events``: high, max) presses only while the value is at the target or above. Page cache
-  makes such events too: a healthy data loader that reads more than the cgroup holds would be pressed for ever.
-* In a ramp the last of the three parts counts only as far as it leaves the others more than a quarter of the mean rise.
-  A higher value then never makes less of a ramp, and a step still makes none.
 * Times are compared with half an interval of grace, because a sample comes at its turn or a little late.
 * A hole of more than a period in the readings, sampler down or value unknown, forgets the latches.
 """
@@ -15,15 +11,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.decision.rules import Rule
-from shm_monitor.kernels import step
-from shm_monitor.kernels.rolling import Samples
+from shm_monitor.kernels import decide as step
+from shm_monitor.kernels.roll import Samples
 from shm_monitor.schema import STATE_FIELDS, Level, Reason
-from shm_monitor.units import amount
+from shm_monitor.units import amount, duration
 
 _log = logging.getLogger(__name__)
 
@@ -36,25 +33,58 @@ _COUNTS = [
     step.EPISODES,
     *range(step.EACH + step.SET_COUNT, step.STATE_WIDTH, step.EACH_WIDTH),
 ]
+_INTERPRETED_PERIODS = (
+    1  # of the history that a takeover goes over while nothing is compiled: 0.1 ms a sample and limit
+)
+_LAST_NS = 2**63 - 1  # 292 years of uptime; later is damage
 
 
-class Tables:
-    """The *rules* as the arrays that the step reads.
+class Tables(NamedTuple):
+    """Rules as the arrays that the step reads.
 
-    Attributes:
-        columns: shape (K, 4), the places of value, capacity, reclaim and OOM counter.
-        bounds: shape (K, 3), limit, constant capacity and target share.
-        timing: shape (3,), seconds: the period, half an interval, the horizon of the forecast.
+    Args:
+        columns: shape (K, COLUMNS_WIDTH), where the readings of each limit are.
+        bounds: shape (K, BOUNDS_WIDTH), limit, constant capacity, target share and depth.
+        timing: shape (TIMING_WIDTH,), seconds: the period and the horizon of the forecast.
     """
 
-    def __init__(
-        self, rules: Sequence[Rule], *, period_seconds: float, interval_seconds: float, horizon_seconds: float
-    ) -> None:
-        places = [(rule.value, rule.capacity, rule.reclaims, rule.ooms) for rule in rules]
-        bounds = [(rule.ceiling, rule.capacity_constant, rule.target) for rule in rules]
-        self.columns = np.array(places, np.int64).reshape(-1, 4)
-        self.bounds = np.array(bounds, np.float64).reshape(-1, 3)
-        self.timing = np.array([period_seconds, interval_seconds / 2, horizon_seconds])
+    columns: NDArray[np.int64]
+    bounds: NDArray[np.float64]
+    timing: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rules: Sequence[Rule], *, period_seconds: float, horizon_seconds: float) -> Tables:
+        """Return the tables of *rules*."""
+        places = [(one.value, one.capacity, one.reclaims, one.ooms, one.stall, one.urgent) for one in rules]
+        bounds = [(one.ceiling, one.capacity_constant, one.target, one.depth) for one in rules]
+        return cls(
+            np.array(places, np.int64).reshape(-1, step.COLUMNS_WIDTH),
+            np.array(bounds, np.float64).reshape(-1, step.BOUNDS_WIDTH),
+            np.array([period_seconds, horizon_seconds]),
+        )
+
+
+class Track(NamedTuple):
+    """The memory of a decision over K limits; the step changes it.
+
+    Args:
+        buckets: shape (K, BUCKETS, BUCKET_WIDTH), the readings of the last eight periods, summed up.
+        recent: shape (K, RECENT_WIDTH), the newest ones.
+        state: shape (K, STATE_WIDTH), what is published.
+    """
+
+    buckets: NDArray[np.float64]
+    recent: NDArray[np.float64]
+    state: States
+
+    @classmethod
+    def fresh(cls, count: int) -> Track:
+        """Return the memory of *count* limits of which nothing is known."""
+        buckets = np.zeros((count, step.BUCKETS, step.BUCKET_WIDTH))
+        buckets[:, :, step.ID] = -1.0
+        recent = np.full((count, step.RECENT_WIDTH), math.nan)
+        recent[:, [step.KNOWN_COUNT, step.RATE]] = 0.0
+        return cls(buckets, recent, fresh_state(count))
 
 
 def fresh_state(count: int) -> States:
@@ -85,58 +115,88 @@ class Decider:
 
     STATE_FIELDS = STATE_FIELDS
 
-    def __init__(
-        self,
-        rules: Sequence[Rule],
-        ring: Samples,
-        *,
-        period_seconds: float,
-        interval_seconds: float,
-        horizon_seconds: float,
-    ) -> None:
+    def __init__(self, rules: Sequence[Rule], *, period_seconds: float, horizon_seconds: float) -> None:
         """Start with nothing known.
 
         Args:
             rules: the limits, in the order of their flags.
-            ring: shape (slots,), at least 4 of them; sample n is at ``n % slots``. Forecasts read it in place.
             period_seconds: the observation period.
-            interval_seconds: between two samples; half of it is the grace for a late one.
             horizon_seconds: how far ahead a ramp is followed.
         """
         self._rules = tuple(rules)
-        tables = Tables(
-            rules, period_seconds=period_seconds, interval_seconds=interval_seconds, horizon_seconds=horizon_seconds
-        )
-        self._tables = (tables.columns, tables.bounds, tables.timing)
-        self._ring = (ring["number"], ring["mono_ns"], ring["values"])
-        self._state = fresh_state(len(rules))
+        self._tables = Tables.of(rules, period_seconds=period_seconds, horizon_seconds=horizon_seconds)
+        self._track = Track.fresh(len(rules))
         self.words = np.zeros(len(rules), np.uint64)
+        self._wait = np.full(1, np.inf)
         self._pressed = np.zeros(len(rules), np.bool_)
         self._record: Samples | None = None
         self._warned = False
         if not step.DECIDE.is_compiled and not step.DECIDE.is_compiling:
             step.DECIDE.compile()
 
-    def resume(self, state: States) -> None:
-        """Go on from *state*, shape (K, len(STATE_FIELDS)): the ``limits`` of the last sample before a takeover."""
-        self._state = resumed_state(state, len(self._rules))
-        self._pressed = self._state[:, step.LEVEL] >= Level.PRUNE
+    @property
+    def wait_seconds(self) -> float:
+        """In how many seconds memory should be looked at again, by its newest rise; infinite while it does not rise."""
+        return float(self._wait[0])
+
+    def resume(self, ring: Samples, newest: int) -> None:
+        """Go on from what an earlier sampler left in *ring*, shape (slots,), whose newest sample is number *newest*.
+
+        What a decision remembers of the readings is made again out of them, by the limits of now; what it had decided
+        is taken from the newest sample.
+        """
+        replayed = self._track
+        verdict = np.zeros(1, np.uint64)
+        for slot in self._history(ring, newest):
+            verdict[:] = ring["verdict"][slot]
+            step.DECIDE.run(
+                ring["mono_ns"][slot : slot + 1],
+                ring["values"][slot],
+                *self._tables,
+                *replayed,
+                self.words,
+                verdict,
+                self._wait,
+            )
+        state = resumed_state(ring["limits"][newest % len(ring)].copy(), len(self._rules))
+        for column in (step.KNOWN_SINCE, step.KNOWN_UNTIL):  # a limit that was switched off knew of no readings
+            state[:, column] = np.fmin(state[:, column], replayed.state[:, column])
+        self._track = Track(replayed.buckets, replayed.recent, state)
+        self._pressed = state[:, step.LEVEL] >= Level.PRUNE
+
+    def _history(self, ring: Samples, newest: int) -> list[int]:
+        """Return the slots of the samples that can be trusted, oldest first; garbage in the ring ends it there."""
+        slots, mono = len(ring), ring["mono_ns"]
+        newest_ns = later_ns = int(mono[newest % slots])
+        reach_ns = (
+            newest_ns if step.DECIDE.is_compiled else self._tables.timing[step.PERIOD] * 1e9 * _INTERPRETED_PERIODS
+        )
+        found: list[int] = []
+        for number in range(newest, max(newest - slots, 0), -1):
+            slot = number % slots
+            mono_ns = int(mono[slot])
+            whole = ring["number"][slot] == ring["number_end"][slot] == number
+            if not whole or mono_ns > later_ns or newest_ns - mono_ns > reach_ns or newest_ns > _LAST_NS:
+                break
+            found.append(slot)
+            later_ns = mono_ns
+        return found[::-1]
 
     def decide(self, record: Samples) -> None:
-        """Write ``limits`` and ``verdict`` of *record*, shape (1,), which :meth:`Rolling.advance` has gone over.
+        """Write ``limits`` and ``verdict`` of *record*, shape (1,), whose time and values are set.
 
-        Pass the same array each time: its views are kept.
+        So is bit 0 of its verdict, in a sample between two turns. Pass the same array each time: its views are kept.
         """
         if record is not self._record:
             self._bind(record)
-        told = step.DECIDE.run(*self._ring, *self._views, *self._tables, self._state, self.words, self._verdict)
-        self._limits[...] = self._state
+        told = step.DECIDE.run(*self._views, *self._tables, *self._track, self.words, self._verdict, self._wait)
+        self._limits[...] = self._track.state
         if told:
             self._tell(told)
 
     def _bind(self, record: Samples) -> None:
         row = record[0]
-        self._views = (record["number"], record["mono_ns"], row["values"], row["means"], row["maxima"], row["slopes"])
+        self._views = (record["mono_ns"], row["values"])
         self._limits: States = row["limits"]
         self._verdict: NDArray[np.uint64] = record["verdict"]
         self._record = record
@@ -145,20 +205,20 @@ class Decider:
         """Log what begins, what ends, and once a limit that the capacity makes useless."""
         if told & step.LIMIT_ABOVE_CAPACITY and not self._warned:
             self._warned = True
-            for rule, state in zip(self._rules, self._state, strict=True):
-                if rule.ceiling > state[step.CAPACITY]:
+            for rule, state in zip(self._rules, self._track.state, strict=True):
+                if rule.ceiling > state[step.CAPACITY] and state[step.LIMIT] < rule.ceiling:
                     _log.warning(above_capacity_text(rule, state))
         if told & step.PRESSED_CHANGED:
             self._tell_episodes()
 
     def _tell_episodes(self) -> None:
-        pressed = self._state[:, step.LEVEL] >= Level.PRUNE
+        pressed = self._track.state[:, step.LEVEL] >= Level.PRUNE
         for place in np.flatnonzero(pressed != self._pressed):
-            rule, state = self._rules[place], self._state[place]
+            rule, state = self._rules[place], self._track.state[place]
             if pressed[place]:
                 _log.warning(begin_text(rule, state))
             else:
-                _log.info(end_text(rule, state, float(self._views[2][rule.value]), self._views[1][0] * 1e-9))
+                _log.info(end_text(rule, state, float(self._views[1][rule.value]), self._views[0][0] * 1e-9))
         self._pressed = pressed
 
 
@@ -185,7 +245,7 @@ def begin_text(rule: Rule, state: States) -> str:
     if not math.isnan(numbers[step.SET_CAPACITY]):
         parts.append(f"capacity {amount(numbers[step.SET_CAPACITY], unit)}")
     if not math.isnan(numbers[step.SET_SECONDS]):
-        parts.append(f"{numbers[step.SET_SECONDS]:.1f} s to the end")
+        parts.append(f"{duration(numbers[step.SET_SECONDS])} to the end")
     return ", ".join(parts)
 
 

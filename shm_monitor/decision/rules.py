@@ -11,6 +11,8 @@ from shm_monitor.schema import Limit, Metric
 
 _NO_DEVICES: Mapping[str, str] = MappingProxyType({})
 MEBIBYTE = 1 << 20  # what the configuration calls an MB
+HOST = "host"  # the outermost level of memory; the others are numbered from our own cgroup on
+_HOST_DEPTH = 1e9
 
 
 class LimitConfig(Protocol):
@@ -45,6 +47,10 @@ class Rule(NamedTuple):
         capacity_constant: what there is, where that never changes; NaN for what slows down rather than runs out.
         reclaims: the counter of reclaim events.
         ooms: the counter of OOM events.
+        stall: the share of the time in which some task waited for memory, percent.
+        depth: of a level of memory, how far out it is; the limit that is configured counts for the innermost level that
+            has a capacity, the others have 90 % of theirs. NaN for what has no levels.
+        urgent: true where samples between two turns read it, too.
     """
 
     limit: Limit
@@ -55,12 +61,18 @@ class Rule(NamedTuple):
     capacity_constant: float = math.nan
     reclaims: int = -1
     ooms: int = -1
+    stall: int = -1
+    depth: float = math.nan
+    urgent: bool = False
 
 
 def rules(
     config: LimitConfig, metrics: Sequence[Metric], *, devices: Mapping[str, str] = _NO_DEVICES
 ) -> tuple[Rule, ...]:
     """Return the limits in the order of their flags: memory, cpu, network, each GPU, the memory of each GPU.
+
+    Memory has a limit for each level: ``memory:host``, ``memory:0`` (our own cgroup), ``memory:1`` (its parent) and so
+    on; where none is measured (a table of text) there is one called ``memory``.
 
     What is measured has its place here, switched off where no limit is configured: so a worker can watch it, and a
     limit that is configured later changes no offset of the segment. Memory always has a limit.
@@ -81,26 +93,35 @@ def rules(
     )
     found = []
     for name, group, field, ceiling, capacity in wanted:
-        for place, metric in enumerate(metrics):
-            if (metric.group, metric.field) != (group, field) or not _is_whole(metric):
-                continue
+        for place, metric in _looked_at(metrics, group, field):
             limit_name = f"{name}:{metric.instance}" if metric.instance else name
             limit = Limit(limit_name, metric.name, metric.unit, devices.get(metric.instance, ""))
             bounds = (math.nan, math.nan) if ceiling is None else (ceiling, target)
-            found.append(Rule(limit, place, *bounds, capacity_constant=capacity))
-    return tuple(_with_capacity(rule, metrics) if rule.limit.name == "memory" else rule for rule in found)
+            rule = Rule(limit, place, *bounds, capacity_constant=capacity)
+            found.append(_of_memory(rule, metric.instance, metrics) if group == "memory" else rule)
+    return tuple(found)
 
 
-def _is_whole(metric: Metric) -> bool:
-    """Return whether *metric* is of the whole resource; of a network, one interface is a part, of GPUs each is one."""
-    return metric.group == "gpu" or not metric.instance
+def _looked_at(metrics: Sequence[Metric], group: str, field: str) -> list[tuple[int, Metric]]:
+    """Return place and metric of each that a limit of *group* looks at.
+
+    Of a network that is the whole and not an interface, of GPUs each one, of memory each level where there are any.
+    """
+    found = [(place, metric) for place, metric in enumerate(metrics) if (metric.group, metric.field) == (group, field)]
+    parts = [one for one in found if one[1].instance]
+    wholes = [one for one in found if not one[1].instance]
+    return parts if group == "gpu" or (group == "memory" and parts) else wholes
 
 
-def _with_capacity(rule: Rule, metrics: Sequence[Metric]) -> Rule:
-    """Return the memory *rule* with its capacity and its counters of kernel events, where *metrics* have them."""
+def _of_memory(rule: Rule, level: str, metrics: Sequence[Metric]) -> Rule:
+    """Return the *rule* of a *level* of memory with its capacity and its counters, where *metrics* have them."""
     places = {metric.name: place for place, metric in enumerate(metrics)}
+    group = f"memory:{level}" if level else "memory"
     return rule._replace(
-        capacity=places.get("memory.capacity_bytes", -1),
-        reclaims=places.get("memory.reclaim_events_count", -1),
-        ooms=places.get("memory.oom_events_count", -1),
+        capacity=places.get(f"{group}.capacity_bytes", -1),
+        reclaims=places.get(f"{group}.reclaim_events_count", -1),
+        ooms=places.get(f"{group}.oom_events_count", -1),
+        stall=places.get("stall.memory_some_percent", -1),
+        depth=_HOST_DEPTH if level == HOST else float(level) if level.isdecimal() else math.nan,
+        urgent=True,
     )

@@ -8,8 +8,8 @@ import importlib
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from shm_monitor.kernels import compiled, step
-from shm_monitor.kernels.rolling import Rolling
+from shm_monitor.kernels import compiled, decide, roll
+from shm_monitor.kernels.roll import Rolling
 
 if TYPE_CHECKING:
     from shm_monitor.kernels.atomics import load_word, should_prune_at, store_word
@@ -19,7 +19,7 @@ __all__ = ["Rolling", "compile_in_background", "load_word", "should_prune_at", "
 
 def compile_in_background() -> Thread:
     """Compile what one sample needs, in a daemon thread, which is returned."""
-    return compiled.compile_in_background(step.ROLL, step.DECIDE)
+    return compiled.compile_in_background(roll.ROLL, decide.DECIDE)
 
 
 def __getattr__(name: str) -> Any:

@@ -137,16 +137,10 @@ class Sampler:
         rolling = Rolling(
             publisher.ring, rolled=publisher.record["means"].shape[1], period_seconds=config.observation_period
         )
-        decider = Decider(
-            chosen,
-            publisher.ring,
-            period_seconds=config.observation_period,
-            interval_seconds=config.check_interval,
-            horizon_seconds=config.forecast_horizon,
-        )
+        decider = Decider(chosen, period_seconds=config.observation_period, horizon_seconds=config.forecast_horizon)
         if publisher.taken_over:
             rolling.rebuild(publisher.head)
-            decider.resume(publisher.last["limits"][0])
+            decider.resume(publisher.ring, publisher.head)
         return rolling, decider
 
 

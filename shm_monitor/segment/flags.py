@@ -33,6 +33,7 @@ LEVEL_SHIFT = 32
 REASONS_SHIFT = 34
 REASONS_MASK = 0xFFFF
 INJECTED = 1 << 50  # the sample has false readings on purpose
+BETWEEN = 1 << 0  # in the verdict of a sample alone, whose low half is free: taken between two turns, of memory alone
 SHED_SHIFT = 51
 SHED_MAX = 4095
 
@@ -51,7 +52,7 @@ def verdict_word(level: int, reasons: int, shed: float = 0.0) -> int:
 
 def flag_word(verdict: int, thread_id: int) -> int:
     """Return the whole flag of a live sampler: *verdict*, pressed from ``Level.PRUNE`` on, owned by *thread_id*."""
-    return verdict | thread_id | (PRESSED if level_of(verdict) >= Level.PRUNE else 0)
+    return (verdict & ~BETWEEN) | thread_id | (PRESSED if level_of(verdict) >= Level.PRUNE else 0)
 
 
 def level_of(word: int) -> Level:

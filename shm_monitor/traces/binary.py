@@ -31,7 +31,14 @@ _HEAD = struct.Struct("<8sII")
 _TAIL = struct.Struct("<II")
 
 # What a decision reads beside the rolled metrics.
-_DECIDING = frozenset({"memory.capacity_bytes", "memory.reclaim_events_count", "memory.oom_events_count"})
+_DECIDING = frozenset(
+    {
+        ("memory", "capacity_bytes"),
+        ("memory", "reclaim_events_count"),
+        ("memory", "oom_events_count"),
+        ("stall", "memory_some_percent"),
+    }
+)
 
 
 class Table(NamedTuple):
@@ -89,7 +96,7 @@ class Trace:
 
 def deciding_metrics(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
     """Return those of *metrics* that a decision reads: a tenth of them."""
-    return tuple(metric for metric in metrics if metric.rolled or metric.name in _DECIDING)
+    return tuple(metric for metric in metrics if metric.rolled or (metric.group, metric.field) in _DECIDING)
 
 
 def record_dtype(metric_count: int) -> np.dtype[np.void]:

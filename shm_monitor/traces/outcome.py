@@ -21,16 +21,14 @@ class Replayed:
         trace: the readings.
         rules: K limits.
         period_seconds: of the configuration.
-        means: shape (n, rolled), over the period.
         words: shape (n, K), the verdict word of each limit.
         verdicts: shape (n,), the overall one.
-        bars: shape (n, K, 4): limit, target, capacity and seconds to the limit as they were.
+        bars: shape (n, K, 5): limit, target, capacity, seconds to the capacity and time-weighted mean as they were.
     """
 
     trace: Trace
     rules: tuple[Rule, ...]
     period_seconds: float
-    means: NDArray[np.float64]
     words: NDArray[np.uint64]
     verdicts: NDArray[np.uint64]
     bars: NDArray[np.float64]
@@ -84,12 +82,12 @@ def _episode(done: Replayed, place: int, times: NDArray[np.float64], span: tuple
     begin, end = span
     words = (done.verdicts if place < 0 else done.words[:, place])[begin:end]
     level = Level(int((words >> np.uint64(32) & np.uint64(3)).max()))
-    value = mean = peak = None
-    bars: list[float | None] = [None] * 4
+    value = peak = None
+    bars: list[float | None] = [None] * 5
     if place >= 0:
         column = done.rules[place].value
         readings = done.trace.values[begin:end, column]
-        value, mean = _known(readings[0]), _known(done.means[begin, column])
+        value = _known(readings[0])
         peak = None if np.isnan(readings).all() else float(np.nanmax(readings))
         bars = [_known(bar) for bar in done.bars[begin, place]]
     return Episode(
@@ -99,7 +97,7 @@ def _episode(done: Replayed, place: int, times: NDArray[np.float64], span: tuple
         level.name.lower(),
         _reason_names(words),
         value,
-        mean,
+        bars[4],
         bars[0],
         bars[2],
         bars[3],

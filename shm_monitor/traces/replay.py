@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from shm_monitor.decision.decider import Tables, fresh_state
+from shm_monitor.decision.decider import Tables, Track
 from shm_monitor.decision.rules import LimitConfig, Rule, rules
 from shm_monitor.errors import TraceError
-from shm_monitor.kernels import step
+from shm_monitor.kernels import decide as step
+from shm_monitor.segment.flags import BETWEEN
 from shm_monitor.traces.binary import Trace, read_trace
 from shm_monitor.traces.episodes import Report
 from shm_monitor.traces.outcome import Replayed
@@ -86,8 +87,8 @@ def decide_over(trace: Trace, config: ReplayConfig, *, progress: Callable[[int],
         allowed = "limits are on memory.usage_bytes, cpu.cpu_percent, network.usage_bytes_per_second, gpu:N.…_percent"
         raise TraceError(trace.source or "the trace", seen, allowed)
     run = _Run(trace, config, chosen)
-    for start in range(1, len(trace) + 1, _CHUNK):
-        stop = min(start + _CHUNK, len(trace) + 1)
+    for start in range(0, len(trace), _CHUNK):
+        stop = min(start + _CHUNK, len(trace))
         run.take(start, stop)
         if progress is not None:
             progress(stop - start)
@@ -95,58 +96,26 @@ def decide_over(trace: Trace, config: ReplayConfig, *, progress: Callable[[int],
 
 
 class _Run:
-    """The arrays of one replay. The trace is its own ring: sample n is in row n, row 0 is empty."""
+    """The arrays of one replay."""
 
     def __init__(self, trace: Trace, config: ReplayConfig, chosen: tuple[Rule, ...]) -> None:
-        count, rolled = len(trace), sum(metric.rolled for metric in trace.table.metrics)
+        count = len(trace)
         self._trace, self._rules, self._period_seconds = trace, chosen, config.observation_period
-        tables = Tables(
-            chosen,
-            period_seconds=config.observation_period,
-            interval_seconds=trace.interval_seconds,
-            horizon_seconds=config.forecast_horizon,
+        self._readings = (trace.times_ns.astype(np.uint64), np.ascontiguousarray(trace.values))
+        self._tables = Tables.of(
+            chosen, period_seconds=config.observation_period, horizon_seconds=config.forecast_horizon
         )
-        period_ns = round(config.observation_period * 1e9)
-        self._ring = (
-            np.arange(count + 1, dtype=np.uint64),
-            np.concatenate([[0], trace.times_ns]).astype(np.uint64),
-            np.vstack([np.full((1, trace.values.shape[1]), np.nan), np.ascontiguousarray(trace.values)]),
-        )
-        self._means = np.full((count + 1, rolled), np.nan)
-        in_window = np.arange(count) - np.searchsorted(trace.times_ns, trace.times_ns - period_ns)
-        stack = np.zeros((int(in_window.max()) + 4, rolled, step.AGGREGATE_WIDTH))
-        stack[-1, :, step.MAXIMUM] = -np.inf
-        self._rolling = (np.empty(rolled), np.empty(rolled), np.full(step.CURSOR_WIDTH, -1), stack, period_ns)
-        self._tables = (tables.columns, tables.bounds, tables.timing)
-        self._state = fresh_state(len(chosen))
-        self._words = np.zeros((count + 1, len(chosen)), np.uint64)
-        self._verdicts = np.zeros(count + 1, np.uint64)
-        self._bars = np.full((count + 1, len(chosen), 4), np.nan)
+        self._track = Track.fresh(len(chosen))
+        self._words = np.zeros((count, len(chosen)), np.uint64)
+        self._verdicts = trace.verdicts & np.uint64(BETWEEN)
+        self._bars = np.full((count, len(chosen), step.BARS_WIDTH), np.nan)
         step.RUN.compile()
 
     def take(self, start: int, stop: int) -> None:
-        """Decide over the rows *start* to *stop* - 1."""
-        step.RUN.run(
-            *self._ring,
-            start,
-            stop,
-            self._means,
-            *self._rolling,
-            *self._tables,
-            self._state,
-            self._words,
-            self._verdicts,
-            self._bars,
-        )
+        """Decide over the samples *start* to *stop* - 1."""
+        results = (self._words, self._verdicts, self._bars)
+        step.RUN.run(*self._readings, start, stop, *self._tables, *self._track, *results)
 
     def result(self) -> Replayed:
-        """Return what was decided, without the empty row."""
-        return Replayed(
-            self._trace,
-            self._rules,
-            self._period_seconds,
-            self._means[1:],
-            self._words[1:],
-            self._verdicts[1:],
-            self._bars[1:],
-        )
+        """Return what was decided."""
+        return Replayed(self._trace, self._rules, self._period_seconds, self._words, self._verdicts, self._bars)

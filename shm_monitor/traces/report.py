@@ -71,7 +71,7 @@ def _lines(done: Replayed, place: int) -> Iterator[tuple[str, NDArray[np.float64
     """Yield name, values and style of each line of limit *place*."""
     column = done.rules[place].value
     yield "value", done.trace.values[:, column], {"color": "#1f77b4", "width": 1}
-    yield "mean", done.means[:, column], {"color": "#7f7f7f", "width": 1}
+    yield "mean", done.bars[:, place, 4], {"color": "#7f7f7f", "width": 1}
     yield "limit", done.bars[:, place, 0], {"color": "#d62728", "width": 1.5}
     yield "target", done.bars[:, place, 1], {"color": "#ff7f0e", "width": 1.5, "dash": "dash"}
     yield "capacity", done.bars[:, place, 2], {"color": "#000000", "width": 1, "dash": "dot"}

@@ -11,7 +11,7 @@ import pytest
 
 from shm_monitor.decision.decider import fresh_state, resumed_state
 from shm_monitor.decision.rules import MEBIBYTE, rules
-from shm_monitor.kernels import step
+from shm_monitor.kernels import decide as step
 from shm_monitor.schema import STATE_FIELDS, STATE_HELP, Level, Reason, Unknown, unknown
 from tests.support.engine import MEMORY, Engine, Settings, metric
 
@@ -33,8 +33,8 @@ EVENTS = ("memory.reclaim_events_count", "memory.oom_events_count")
 
 
 def test_the_kernel_and_the_schema_agree_on_the_columns() -> None:
-    names = ("level", "reasons", "limit", "target", "capacity", "seconds_to_limit")
-    times = ("known_since_seconds", "known_until_seconds", "known_before_seconds")
+    names = ("level", "reasons", "limit", "target", "capacity", "seconds_to_limit", "mean", "maximum")
+    times = ("known_since_seconds", "known_until_seconds")
     rest = ("reclaim_events_count", "oom_events_count", "oom_seen_seconds", "pressed_since_seconds", "episodes_count")
     for place, name in enumerate((*names, *times, *rest)):
         assert STATE_FIELDS[place] == name
@@ -120,13 +120,15 @@ def test_a_utilization_has_no_capacity_and_is_never_critical() -> None:
     assert engine.reasons[-1] == Reason.LEVEL
 
 
-def test_a_rising_utilization_is_forecast_against_its_limit() -> None:
-    metrics = [metric("cpu", "cpu_percent", rolled=True)]
-    engine = Engine(Settings(max_cpu_usage_percent=70.0), metrics).feed([30.0] * 20, "cpu.cpu_percent")
+@pytest.mark.parametrize(("field", "key"), [("cpu_percent", "cpu"), ("usage_bytes_per_second", "network")])
+def test_what_slows_down_rather_than_runs_out_has_no_end_to_tell_of(field: str, key: str) -> None:
+    settings = Settings(max_cpu_usage_percent=70.0, max_network_usage_bytes_per_second=70.0)
+    engine = Engine(settings, [metric(key, field, rolled=True)])
 
-    engine.feed([40.0, 50.0, 60.0, 68.0], "cpu.cpu_percent")
+    engine.feed([30.0] * 20 + list(np.arange(31.0, 71.0)) + [90.0] * 20, f"{key}.{field}")
 
-    assert engine.reasons[-1] == Reason.FORECAST
+    assert {bit for reasons in engine.reasons for bit in reasons} == {Reason.LEVEL}
+    assert all(np.isnan(state[0, step.SECONDS]) for state in engine.states)
 
 
 def test_the_numbers_of_a_reason_stay_as_they_were_when_it_was_set() -> None:
@@ -155,9 +157,13 @@ def test_each_reason_latches_by_itself() -> None:
     assert engine.state("capacity_episodes_count") == 1
 
 
-def with_event(name: str, percent: float) -> Engine:
+STALL = "stall.memory_some_percent"
+
+
+def with_event(name: str, percent: float, *, stalled_percent: float = math.nan) -> Engine:
     """Return an engine at *percent* for 60 s whose counter *name* rises once, at second 30."""
-    engine = Engine()
+    engine = Engine(metrics=[*MEMORY, metric("stall", "memory_some_percent")])
+    engine.set(STALL, stalled_percent)
     for event in EVENTS:
         engine.set(event, 7.0)
     engine.feed([percent] * 30)
@@ -165,16 +171,31 @@ def with_event(name: str, percent: float) -> Engine:
     return engine.feed([percent] * 30)
 
 
-def test_a_reclaim_event_presses_for_a_period_while_the_target_is_reached() -> None:
-    engine = with_event(EVENTS[0], 88.0)
+def test_a_reclaim_event_presses_for_a_period_while_the_target_is_reached_and_tasks_wait() -> None:
+    engine = with_event(EVENTS[0], 88.0, stalled_percent=10.1)
 
     assert engine.levels[29:31] == [Level.WARN, Level.PRUNE]
     assert engine.reasons[30] == Reason.EVENT
     assert engine.transitions == [30.0, 41.0]
 
 
+@pytest.mark.parametrize("stalled_percent", [0.0, 10.0, math.nan])
+def test_a_reclaim_event_above_the_target_that_nobody_waits_for_is_page_cache(stalled_percent: float) -> None:
+    assert set(with_event(EVENTS[0], 88.0, stalled_percent=stalled_percent).levels) == {Level.WARN}
+
+
+def test_a_reclaim_event_over_the_limit_presses_at_once_without_any_stall() -> None:
+    engine = Engine()
+    engine.set(EVENTS[0], 7.0)
+    engine.feed([88.0] * 30)
+    engine.set(EVENTS[0], 8.0)
+    engine.feed([92.1])
+
+    assert engine.reasons[-1] == Reason.EVENT
+
+
 def test_a_reclaim_event_below_the_target_is_page_cache_and_presses_nothing() -> None:
-    assert set(with_event(EVENTS[0], 60.0).levels) == {Level.OK}
+    assert set(with_event(EVENTS[0], 60.0, stalled_percent=99.0).levels) == {Level.OK}
 
 
 def test_an_oom_event_is_critical_at_any_value() -> None:
@@ -207,10 +228,13 @@ def test_a_counter_that_is_first_seen_or_falls_is_no_event(name: str) -> None:
 def test_a_value_that_goes_missing_keeps_its_latches_for_a_period_and_is_then_unknown() -> None:
     engine = Engine().feed([60.0] * 30).feed([94.0] * 30).feed([unknown(Unknown.ERROR)] * 20)
 
-    assert engine.transitions == [engine.first(Level.PRUNE), 70.0]  # the last reading was at 59
-    assert engine.reasons[69] == Reason.LEVEL
-    assert engine.levels[70:] == [Level.OK] * 10
-    assert set(engine.reasons[70:]) == {Reason.UNKNOWN}
+    assert engine.transitions == [
+        engine.first(Level.PRUNE),
+        71.0,
+    ]  # the last reading was at 59: 11 s, a tenth for delay
+    assert engine.reasons[70] == Reason.LEVEL
+    assert engine.levels[71:] == [Level.OK] * 9
+    assert set(engine.reasons[71:]) == {Reason.UNKNOWN}
 
 
 def test_a_value_that_comes_back_within_a_period_finds_its_latches() -> None:
@@ -225,19 +249,18 @@ def test_a_value_that_comes_back_after_a_period_is_observed_anew() -> None:
     assert engine.transitions[-1] == 95.0  # five seconds after it came back
 
 
-def test_an_unknown_capacity_leaves_the_default_limit_unknown() -> None:
-    engine = Engine(Settings(max_memory_usage_mb=None))
+@pytest.mark.parametrize("limit_mb", [None, 92.0])
+def test_an_unknown_capacity_leaves_the_share_unknown(limit_mb: float | None) -> None:
+    engine = Engine(Settings(max_memory_usage_mb=limit_mb))
     engine.set("memory.capacity_bytes", math.nan)
     engine.feed([95.0] * 20)
 
     assert engine.reasons[-1] == Reason.UNKNOWN
-    assert math.isnan(engine.state("limit"))
 
 
-def test_an_unknown_capacity_leaves_a_configured_limit_at_work() -> None:
-    engine = Engine()
-    engine.set("memory.capacity_bytes", math.nan)
-    engine.feed([99.0] * 20)
+def test_where_no_capacity_is_measured_a_configured_limit_works_alone() -> None:
+    """As in a table of text with one column."""
+    engine = Engine(metrics=MEMORY[:1]).feed([99.0] * 20)
 
     assert engine.reasons[-1] == Reason.LEVEL
     assert engine.levels[-1] == Level.PRUNE
@@ -260,7 +283,7 @@ def test_an_episode_is_one_line_at_its_begin_and_one_at_its_end(caplog: pytest.L
     Engine().feed([60.0] * 30).feed([94.0] * 30).feed([60.0] * 30)
 
     begin, end = [record.getMessage() for record in caplog.records]
-    numbers = "at 94.0 MB, mean 87.8 MB, limit 92.0 MB, capacity 100.0 MB, 2.2 s to the end"
+    numbers = "at 94.0 MB, mean 87.8 MB, limit 92.0 MB, capacity 100.0 MB"
     assert begin == f"memory: prune (level), {numbers}"
     assert end == "memory: over after 32.0 s, now 60.0 MB, target 86.9 MB"
 

@@ -190,15 +190,15 @@ def test_a_sampler_on_a_cold_cache_decides_while_the_compiler_works(tmp_path: Pa
     code = """
 import sys
 sys.path[:0] = sys.argv[1:]
-from shm_monitor.kernels import step
+from shm_monitor.kernels import decide, roll
 from shm_monitor.kernels.compiled import compile_in_background
-thread = compile_in_background(step.ROLL, step.DECIDE)
+thread = compile_in_background(roll.ROLL, decide.DECIDE)
 from tests.support.engine import Engine
 engine = Engine().feed([60.0] * 10 + [99.0])
-print(engine.levels[-1].name, step.DECIDE.is_compiled)
+print(engine.levels[-1].name, decide.DECIDE.is_compiled)
 thread.join()
 engine.feed([99.0])
-print(engine.levels[-1].name, step.DECIDE.is_compiled)
+print(engine.levels[-1].name, decide.DECIDE.is_compiled)
 """
     environ = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
 

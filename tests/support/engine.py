@@ -12,7 +12,7 @@ from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import MEBIBYTE, rules
 from shm_monitor.kernels import Rolling
 from shm_monitor.schema import STATE_FIELDS, Level, Metric, Reason
-from shm_monitor.segment.flags import reasons_of
+from shm_monitor.segment.flags import BETWEEN, reasons_of
 
 START_NS = 86_400 * 10**9  # a machine that has been up for a day
 
@@ -94,17 +94,12 @@ class Engine:
         self.settings = settings or self.settings
         self.rules = rules(self.settings, self.metrics)
         period = self.settings.observation_period
-        self.rolling = Rolling(self.ring, rolled=self.record["means"].shape[1], period_seconds=period)
-        self.decider = Decider(
-            self.rules,
-            self.ring,
-            period_seconds=period,
-            interval_seconds=1 / self.hz,
-            horizon_seconds=self.settings.forecast_horizon,
-        )
+        urgent = [one.group == "memory" for one in self.metrics if one.rolled]
+        self.rolling = Rolling(self.ring, rolled=len(urgent), period_seconds=period, urgent=urgent)
+        self.decider = Decider(self.rules, period_seconds=period, horizon_seconds=self.settings.forecast_horizon)
         if take_over:
             self.rolling.rebuild(self.number)
-            self.decider.resume(self.ring["limits"][self.number % len(self.ring)])
+            self.decider.resume(self.ring, self.number)
         else:
             self.ring["number"] = 0
 
@@ -112,17 +107,19 @@ class Engine:
         """Let the metric *name* read *value* from the next sample on."""
         self.record["values"][0, self.places[name]] = value
 
-    def sample(self, *, at_ns: int | None = None) -> None:
-        """Take one sample, an interval after the last one or at *at_ns*, as a sampler does."""
+    def sample(self, *, at_ns: int | None = None, between: bool = False) -> None:
+        """Take one sample, an interval after the last one or at *at_ns*, as a sampler does; *between* two turns?"""
         self.number += 1
         self.now_ns = self.now_ns + round(1e9 / self.hz) if at_ns is None else at_ns
         self.record["number"] = self.record["number_end"] = self.number
         self.record["mono_ns"] = self.now_ns
+        self.record["verdict"] = between * BETWEEN
         self.rolling.advance(self.record)
         self.decider.decide(self.record)
+        self.record["verdict"] |= np.uint64(between * BETWEEN)
         self.ring[self.number % len(self.ring)] = self.record[0]
         self.times.append((self.now_ns - START_NS) / 1e9)
-        self.verdicts.append(int(self.record["verdict"][0]))
+        self.verdicts.append(int(self.record["verdict"][0]) & ~BETWEEN)
         self.words.append([int(word) for word in self.decider.words])
         self.states.append(self.record["limits"][0].copy())
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shm_monitor.kernels import Rolling, step
+from shm_monitor.kernels import Rolling
+from shm_monitor.kernels import roll as step
 from shm_monitor.schema import Unknown, unknown
 from tests.support.engine import sample_dtype
 
@@ -90,13 +91,14 @@ def _roll_all(
     """Take each row but the first through the kernel that Rolling uses."""
     step.ROLL.compile()
     numbers = np.arange(len(mono), dtype=np.uint64)
+    calm = np.zeros(len(mono), np.uint64)
     cursor = np.full(step.CURSOR_WIDTH, -1)
     stack = np.zeros((1002, 2, step.AGGREGATE_WIDTH))
     stack[-1, :, step.MAXIMUM] = -np.inf
     for row in range(1, len(mono)):
         step.ROLL.run(
-            mono, values, numbers[row : row + 1], mono[row : row + 1], values[row],
-            means[row], maxima[row - 1], slopes[row - 1], cursor, stack, round(period * 1e9),
+            mono, calm, values, numbers[row : row + 1], mono[row : row + 1], calm[:1], values[row],
+            means[row], maxima[row - 1], slopes[row - 1], cursor, stack, np.ones(2, np.int64), round(period * 1e9),
         )  # fmt: skip
 
 
