@@ -1,4 +1,4 @@
-"""One way to print bytes, counts and durations, for every face.
+"""One way to print bytes, counts, durations and names that others chose, for every face.
 
 Bytes go in steps of 1024 with the names that the configuration uses: ``max_memory_usage_mb`` counts MB of 2^20 bytes,
 so everything that is printed beside it does too.
@@ -56,6 +56,27 @@ def amount(number: float | None, unit: str) -> str:
     if unit.startswith("bytes"):
         return size(number) + ("/s" if unit == "bytes_per_second" else "")
     return f"{number:.1f} {'%' if unit == 'percent' else unit}"
+
+
+def printable(text: str) -> str:
+    """Return *text* with everything in it that is not printed written as JSON escapes it.
+
+    The names of interfaces, mounts, processes and GPUs are not ours: an ESC in one would be obeyed by the terminal,
+    a newline would make a line that nobody printed, a lone surrogate (a byte that is not UTF-8) cannot be encoded.
+
+    >>> print(printable("eth\x1b[2J"), printable("a\nb"))
+    eth\\u001b[2J a\\nb
+    """
+    if text.isprintable():
+        return text
+    import json  # 3 ms, only where there is something to escape
+
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return *text* as :func:`printable` does, less its newlines, which stay."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _count(value: float) -> str:

@@ -21,7 +21,7 @@ from shm_monitor.worker.reader import Reader, attach
 from tests.support.children import PYTHON, output_of, run_python
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
-from tests.support.surroundings import child_environment, files_of
+from tests.support.surroundings import child_environment, files_of, remove_files
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -162,9 +162,7 @@ time.sleep(300)
         for child in {*children} - {sampler}:
             with_suppressed_kill(child)
     if phase != "runs":
-        from shm_monitor.cli.housekeeping import remove
-
-        remove(name)
+        remove_files(name)
 
 
 def with_suppressed_kill(pid: int) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from shm_monitor import exits
 from shm_monitor.segment.status import LIVE
+from shm_monitor.units import printable, printable_lines
 from shm_monitor.worker.reader import Reader, attach
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def snapshot(given: argparse.Namespace) -> int:
         if given.msgpack:
             sys.stdout.buffer.write(encode_msgpack(newest))
         else:
-            print(encode_json(newest).decode() if given.json else render_table(newest))
+            print(printable(encode_json(newest).decode()) if given.json else render_table(newest))
         return _alive_or_say(reader.status())
 
 
@@ -44,7 +45,7 @@ def verdict(reader: Reader, *, as_json: bool) -> int:
     if found.state != LIVE:
         return _alive_or_say(found)
     answer = reader.explain()
-    print(msgspec.json.encode(answer).decode() if as_json else answer)
+    print(printable(msgspec.json.encode(answer).decode()) if as_json else answer)
     return exits.PRUNE if answer.should_prune else exits.FINE
 
 
@@ -52,7 +53,7 @@ def status(given: argparse.Namespace) -> int:
     """Print the state of the sampler."""
     with attach(given.name, timeout=0.0, required=False) as reader:
         found = reader.status()
-    print(json.dumps(as_json(found)) if given.json else _table(found))
+    print(json.dumps(as_json(found)) if given.json else printable_lines(_table(found)))
     return exits.FINE if found.state == LIVE else exits.NO_SAMPLER
 
 
@@ -63,10 +64,11 @@ def schema(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps([{"name": metric.name} | metric._asdict() for metric in metrics], indent=2))
         return exits.FINE
-    width = max(len(metric.name) for metric in metrics)
-    for metric in metrics:
+    names = [printable(metric.name) for metric in metrics]
+    width = max(map(len, names))
+    for name, metric in zip(names, metrics, strict=True):
         source = f" [{metric.source}]" if metric.source else ""
-        print(f"{metric.name:{width}}  {metric.unit:16}  {metric.help}{source}")
+        print(f"{name:{width}}  {printable(f'{metric.unit:16}  {metric.help}{source}')}")
     return exits.FINE
 
 

@@ -19,6 +19,7 @@ from shm_monitor.errors import (
     UnknownMetricError,
 )
 from shm_monitor.segment import names
+from shm_monitor.units import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +139,9 @@ def _add_inject(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _add_housekeeping(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = _verb_parser(verbs, "list", "housekeeping:list_all", "list the samplers of this user")
     listing.add_argument("--json", action="store_true", help="as JSON")
-    _verb_parser(verbs, "clean", "housekeeping:clean", "remove what no live sampler owns")
+    clean = _verb_parser(verbs, "clean", "clean:clean", "remove what is yours, dead, and at least a minute old")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    clean.add_argument("--json", action="store_true", help="as JSON")
     doctor = _verb_parser(verbs, "doctor", "housekeeping:doctor", "say what can be measured here, and why not the rest")
     doctor.add_argument("--json", action="store_true", help="as JSON")
 
@@ -179,7 +182,7 @@ def _verb(path: str) -> _Verb:
 
 
 def _failed(error: MonitorError, status: int) -> int:
-    print(f"shm-monitor: {error}", file=sys.stderr)
+    print(f"shm-monitor: {printable_lines(str(error))}", file=sys.stderr)
     return status
 
 

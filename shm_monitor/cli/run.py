@@ -20,6 +20,7 @@ from shm_monitor.manager import FORCE_CLOCK_VARIABLE, ResourceManager
 from shm_monitor.segment import names
 from shm_monitor.supervision.api_keeper import ApiKeeper
 from shm_monitor.supervision.handshake import Order
+from shm_monitor.supervision.log_lines import log_to_stderr
 from shm_monitor.supervision.sd_notify import Notifier
 from shm_monitor.supervision.supervisor import Supervisor
 
@@ -45,9 +46,7 @@ def run(given: argparse.Namespace) -> int:
         wanted = given.bind is not None and not given.no_api
         return run_command(config, command, _api_keeper(config, given, quiet=True) if wanted else None)
     on_terminal = sys.stdout.isatty() and not given.no_view
-    logging.basicConfig(
-        level=logging.WARNING if on_terminal else logging.INFO, format="shm-monitor: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(logging.WARNING if on_terminal else logging.INFO, "shm-monitor: %(message)s")
     keeper = None if given.no_api else _api_keeper(config, given, quiet=on_terminal)
     load = partial(settings.load, given)
     view = View(config.name, api.url(given.bind, os.environ) if keeper else "") if on_terminal else None
@@ -103,7 +102,7 @@ def run_sampler(
 
 def run_command(config: ResourceConfig, command: list[str], keeper: ApiKeeper | None = None) -> int:
     """Run *command* beside a sampler and return its exit status, 128 + n where signal n ended it."""
-    logging.basicConfig(level=logging.WARNING, format="shm-monitor: %(message)s", stream=sys.stderr)
+    log_to_stderr(logging.WARNING, "shm-monitor: %(message)s")
     with ResourceManager(config), keeper or contextlib.nullcontext():
         try:
             process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: config.name})

@@ -9,6 +9,7 @@ from shm_monitor import exits
 from shm_monitor.config.resource import ResourceConfig, explain
 from shm_monitor.config.settings import RULES, from_text
 from shm_monitor.errors import ConfigError
+from shm_monitor.units import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -45,11 +46,11 @@ def show(given: argparse.Namespace) -> int:
     values = [_text(one.value) for one in settings]
     value_width = min(max(map(len, values)), 30)
     for one, value in zip(settings, values, strict=True):
-        print(f"{one.key:{width}}  {value:{value_width}}  {one.source}")
+        print(f"{one.key:{width}}  {value:{value_width}}  {printable(one.source)}")
     return exits.FINE
 
 
 def _text(value: object) -> str:
     if value is None:
         return "(default)"
-    return ",".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value)
+    return printable(",".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value))

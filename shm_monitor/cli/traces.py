@@ -12,6 +12,7 @@ from shm_monitor import exits
 from shm_monitor.cli import settings
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import ConfigError
+from shm_monitor.units import printable, printable_lines
 from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ def replay(given: argparse.Namespace) -> int:
         raise _unusable(given.file, error) from error
     before = _decided(trace, settings.load(given), page=given.html)
     if given.against is None:
-        print(_json(before) if given.json else before.text())
+        print(_json(before) if given.json else printable_lines(before.text()))
         return exits.FINE
     # The other configuration is what stands in its file: the environment and --set speak for the first one.
     difference = compare(before, _decided(trace, ResourceConfig.load(given.against, {}), page=None))
-    print(_json(difference) if given.json else difference.text())
+    print(_json(difference) if given.json else printable_lines(difference.text()))
     return exits.FINE
 
 
@@ -79,4 +80,4 @@ def _unusable(path: str, error: OSError) -> ConfigError:
 
 
 def _json(data: object) -> str:
-    return msgspec.json.encode(data).decode()
+    return printable(msgspec.json.encode(data).decode())

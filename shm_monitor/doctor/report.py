@@ -19,6 +19,7 @@ from typing import NamedTuple
 from shm_monitor.doctor import machine as doctor_machine
 from shm_monitor.doctor.machine import Check
 from shm_monitor.segment import names
+from shm_monitor.units import printable
 
 _PYTHON: tuple[int, ...] = tuple(sys.version_info[:3])
 _PYTHON_LEAST = (3, 11)
@@ -85,7 +86,7 @@ def examine(around: Surroundings | None = None) -> list[Check]:
         ),
     ]
     private = _private(here.environ) if here.private is None else here.private
-    return [check._replace(found=_blotted(check.found, private)) for check in checks]
+    return [check._replace(found=printable(_blotted(check.found, private))) for check in checks]
 
 
 def render(checks: Sequence[Check]) -> str:

@@ -23,6 +23,7 @@ from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport, tried_
 from shm_monitor.sampler.schedule import Schedule
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, Report, encode_report, receive_order, report_of
+from shm_monitor.supervision.log_lines import log_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +95,7 @@ def main() -> int:
     reports_fd = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
     with contextlib.suppress(OSError):  # a daemon may have no standard error
         os.dup2(2, 1)  # what a collector prints would fill the pipe, which nobody reads
-    logging.basicConfig(level=logging.INFO, format="shm-monitor sampler[%(process)d]: %(message)s")
+    log_to_stderr(logging.INFO, "shm-monitor sampler[%(process)d]: %(message)s")
     support = tried_support()  # forks, so before anything has a thread
     try:
         order = awaited_order()

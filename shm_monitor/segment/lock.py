@@ -46,13 +46,13 @@ class Lock:
         self._fd = -1
 
 
-def holder_of(name: str) -> int | None:
-    """Return the pid of the process that holds the lock of *name*, 0 for one of another pid namespace, else None.
+def holder_of(name: str, suffix: str = LOCK_SUFFIX) -> int | None:
+    """Return the pid of a process that holds a lock on a side file of *name*, 0 for one of another pid namespace.
 
-    Not in the process that holds it: closing the descriptor would lose the lock.
+    None where nobody does. Not in the process that holds it: closing the descriptor would lose the lock.
     """
     try:
-        fd = side_files.open_file(name, LOCK_SUFFIX, os.O_RDONLY)
+        fd = side_files.open_file(name, suffix, os.O_RDONLY)
     except (OSError, MonitorError):
         return None
     try:

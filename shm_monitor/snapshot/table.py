@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from shm_monitor.snapshot.structs import Gpu, LimitState, Snapshot
-from shm_monitor.units import Cell, human, suffix
+from shm_monitor.units import Cell, human, printable, suffix
 
 _WIDTH = 100
 _INDENT = "  "
@@ -51,7 +51,7 @@ def _headline(snapshot: Snapshot) -> str:
     ]
     age = human("age_seconds", snapshot.age_seconds)
     head = f"{snapshot.name}: {snapshot.level}, sample {snapshot.sequence} of {at}, {age} old"
-    return "\n".join([head, *marks])
+    return "\n".join(map(printable, [head, *marks]))
 
 
 def _limits(limits: Sequence[LimitState], sampled_at: float) -> list[str]:
@@ -83,7 +83,8 @@ def _gpu(gpu: Gpu) -> list[str]:
     held = gpu.throttle_reasons
     cells = [f"{_label(key)} {human(key, value)}" for key, value in numbers.items()]
     cells.append(f"throttle {'-' if held is None else ', '.join(held) or 'none'}")
-    return [f"GPU {gpu.instance}{kind}: {gpu.name} {gpu.uuid}".rstrip(), *_columns(cells), *_processes(gpu.processes)]
+    head = printable(f"GPU {gpu.instance}{kind}: {gpu.name} {gpu.uuid}".rstrip())
+    return [head, *_columns(cells), *_processes(gpu.processes)]
 
 
 def _table(head: str, rows: Mapping[str, msgspec.Struct]) -> list[str]:
@@ -115,12 +116,13 @@ def _unavailable(unavailable: Mapping[str, str]) -> list[str]:
     ]
     lines = ["UNKNOWN"] if texts else []
     for text in texts:
-        lines += textwrap.wrap(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT * 2)
+        lines += textwrap.wrap(printable(text), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT * 2)
     return lines
 
 
 def _columns(cells: Sequence[str]) -> list[str]:
     """Return *cells* side by side, as many as fit into a line."""
+    cells = [printable(cell) for cell in cells]
     width = max(map(len, cells)) + 3
     count = max((_WIDTH - len(_INDENT)) // width, 1)
     lines = (cells[start : start + count] for start in range(0, len(cells), count))
@@ -129,6 +131,7 @@ def _columns(cells: Sequence[str]) -> list[str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return *rows* with columns of one width, the first on the left, the others on the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [_INDENT + "  ".join(_justified(row, widths)) for row in rows]
 

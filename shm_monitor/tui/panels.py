@@ -11,7 +11,7 @@ from rich.text import Text
 from shm_monitor.snapshot.structs import Gpu, LimitState, Snapshot, Worker
 from shm_monitor.tui.marks import GREY, INJECTED_STYLE, STYLES, bar, spark, timeline
 from shm_monitor.tui.source import Frame
-from shm_monitor.units import amount, duration, human, size
+from shm_monitor.units import amount, duration, human, printable, size
 
 LABEL = 9
 SORTS = ("rss", "cpu", "pid")
@@ -42,19 +42,19 @@ def banner(frame: Frame) -> Text:
     """Return the verdict, and the reason for it; what is wrong where there is no live sampler."""
     snapshot = frame.snapshot
     if snapshot is None:
-        return Text(f" NO SAMPLER ({frame.state})  {frame.detail}", style="bold white on red")
+        return Text(f" NO SAMPLER ({frame.state})  {printable(frame.detail)}", style="bold white on red")
     if not frame.live:
         since = time.strftime("%H:%M:%S", time.localtime(snapshot.sampled_at))
         told = f" {frame.state.upper()} since {since}: nothing below is of now, it was {snapshot.level.upper()}. "
-        return Text(told + frame.detail, style=f"bold white on {GREY}")
+        return Text(told + printable(frame.detail), style=f"bold white on {GREY}")
     text = Text.assemble((f" {snapshot.level.upper()} ", f"reverse {STYLES[snapshot.level]}"))
     text.append("  shed work now  " if snapshot.should_prune else "  no need to shed  ")
     text.append(f"sample {snapshot.sequence}, {duration(snapshot.age_seconds)} old", style=GREY)
     if snapshot.injected:
-        text.append(f"  INJECTED: {', '.join(snapshot.injected)}", style=INJECTED_STYLE)
+        text.append(f"  INJECTED: {printable(', '.join(snapshot.injected))}", style=INJECTED_STYLE)
     style = "yellow" if snapshot.level == "warn" else "bold red"
     for line in frame.why:
-        text.append(f"\n {line}", style=style)
+        text.append(f"\n {printable(line)}", style=style)
     return text
 
 
@@ -243,4 +243,9 @@ def _heat(percent: float | None) -> str:
 
 
 def _joined(lines: Iterable[Text]) -> Text:
-    return Text("\n").join(lines)
+    return Text("\n").join(map(_inert, lines))
+
+
+def _inert(line: Text) -> Text:
+    """Return *line* with nothing in it that a terminal obeys: names of limits and GPUs come from elsewhere."""
+    return line if line.plain.isprintable() else Text(printable(line.plain))

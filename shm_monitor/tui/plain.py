@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from shm_monitor.tui.source import Frame, Source
-from shm_monitor.units import amount
+from shm_monitor.units import amount, printable
 
 TURN_SECONDS = 1.0
 
@@ -36,11 +36,11 @@ def line_of(frame: Frame) -> str:
     """Return *frame* in one line."""
     snapshot = frame.snapshot
     if snapshot is None or not frame.live:
-        return f"{frame.state}: {frame.detail or 'no live sampler'}"
+        return printable(f"{frame.state}: {frame.detail or 'no live sampler'}")
     memory = snapshot.memory
     head = f"{snapshot.level}: memory {amount(memory.usage_bytes, 'bytes')} of {amount(memory.capacity_bytes, 'bytes')}"
     marks = [f"injected: {', '.join(snapshot.injected)}"] if snapshot.injected else []
-    return "; ".join([head, *frame.why, *marks])
+    return printable("; ".join([head, *frame.why, *marks]))
 
 
 def follow(source: Source, out: TextIO, wait: Callable[[float], bool]) -> None:

@@ -17,6 +17,7 @@ from shm_monitor.segment import layout
 from shm_monitor.segment.status import LIVE
 from shm_monitor.snapshot.decoder import Decoder
 from shm_monitor.snapshot.structs import Snapshot
+from shm_monitor.units import printable
 from shm_monitor.worker.explanation import Explanation
 from shm_monitor.worker.injecting import inject
 from shm_monitor.worker.reader import Reader, attach
@@ -114,12 +115,12 @@ class LocalSource:
         ]
 
     def command(self, pid: int) -> str:
-        """Return the command as the kernel has it; what a terminal would obey is a question mark."""
+        """Return the command as the kernel has it, with what a terminal would obey escaped."""
         try:
             text = Path("/proc", str(pid), "comm").read_text(encoding="utf-8", errors="backslashreplace")
         except OSError:
             return ""
-        return "".join(sign if sign.isprintable() else "?" for sign in text.strip())
+        return printable(text.strip())
 
     def inject(self, readings: dict[str, float], seconds: float) -> None:
         """Put false readings in, where the sampler was told to take them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shm_monitor.schema import Level
-from shm_monitor.units import amount
+from shm_monitor.units import amount, printable
 from shm_monitor.worker.limits import REASONS, LimitNumbers, limits_in
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class ReasonState(msgspec.Struct, frozen=True, gc=False):
             parts.append(f"{self.seconds_to_limit:.1f} s to the end")
         if self.scope:
             parts.append(f"scope {self.scope}")
-        return ", ".join([*parts, f"since {time.strftime('%H:%M:%S', time.localtime(self.since))}"])
+        parts.append(f"since {time.strftime('%H:%M:%S', time.localtime(self.since))}")
+        return printable(", ".join(parts))
 
 
 class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -159,16 +159,6 @@ def test_list_shows_the_sampler_and_clean_leaves_it_alone(sampler: str) -> None:
     assert finished("check", "--name", sampler)[0] == 0
 
 
-def test_clean_removes_what_a_dead_sampler_left(name: str) -> None:
-    left = Bench(name)
-    left.publish()
-    left.lock.release()
-
-    assert main(["clean"]) == 0
-    assert not os.path.exists(names.object_path(name))
-    left.close()
-
-
 def test_output_that_nobody_reads_is_no_error(sampler: str) -> None:
     line = f"{' '.join(COMMAND)} schema --name {sampler} | head -1"
     done = subprocess.run(
