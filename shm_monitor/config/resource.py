@@ -50,6 +50,8 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         gpu_interval: seconds between two readings of the GPUs; None: at each sample.
         only_visible_gpus: measure only the GPUs that ``CUDA_VISIBLE_DEVICES`` shows.
         allow_injection: let ``shm-monitor inject`` put false readings in, to try a worker's reaction.
+        compile: whether the sampler runs compiled kernels, which takes 100 MB: auto (from 5 Hz or 24 limits on, where
+            512 MB are left, and not after a death for want of memory), always, never.
 
     Raises:
         ConfigError: a value of the wrong type or out of range, or two that contradict each other.
@@ -77,6 +79,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     gpu_interval: float | None = None
     only_visible_gpus: bool = False
     allow_injection: bool = False
+    compile: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         # msgspec checks neither types nor bounds in the constructor, only in convert and decode.

@@ -179,6 +179,7 @@ RULES: dict[str, Rule] = {
     "gpu_interval": Number(0.01, 3_600, "seconds", optional=True),
     "only_visible_gpus": Switch(),
     "allow_injection": Switch(),
+    "compile": Text("auto|always|never", "one of auto, always, never"),
 }
 
 

@@ -5,7 +5,6 @@ interpreted before, with the same results. The atomics are numba's own, so askin
 """
 
 import importlib
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from shm_monitor.kernels import compiled, decide, roll
@@ -14,12 +13,12 @@ from shm_monitor.kernels.roll import Rolling
 if TYPE_CHECKING:
     from shm_monitor.kernels.atomics import load_word, should_prune_at, store_word
 
-__all__ = ["Rolling", "compile_in_background", "load_word", "should_prune_at", "store_word"]
+__all__ = ["Rolling", "load_word", "of_one_sample", "should_prune_at", "store_word"]
 
 
-def compile_in_background() -> Thread:
-    """Compile what one sample needs, in a daemon thread, which is returned."""
-    return compiled.compile_in_background(roll.ROLL, decide.DECIDE)
+def of_one_sample() -> tuple[compiled.Kernel, ...]:
+    """Return the kernels that one sample needs."""
+    return roll.ROLL, decide.DECIDE
 
 
 def __getattr__(name: str) -> Any:

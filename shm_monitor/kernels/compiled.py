@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock, Thread
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# error_model numpy: a division by zero gives inf or NaN as in numpy, and leaves no branches to compile.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 _callable: list[Callable[..., Any]] = []  # what kernels call, until numba hears of it
 
@@ -37,7 +40,7 @@ class Kernel:
 
     Attributes:
         run: what to call; the interpreted function until :meth:`compile` is done, with the same results.
-        is_compiling: true from the moment that somebody has begun to compile it.
+        is_compiling: true from the moment that somebody has taken it upon himself to compile it, or not to.
     """
 
     def __init__(self, function: Callable[..., Any], signature: str) -> None:
@@ -59,6 +62,15 @@ class Kernel:
             if not self.is_compiled:
                 self.run = compiled(self._function, self._signature)
 
+    def load(self) -> bool:
+        """Fetch from numba's cache, and never compile; return whether it was there. Imports numba."""
+        self.is_compiling = True
+        with self._lock:
+            if not self.is_compiled:
+                found = _from_cache(self._function, self._signature)
+                self.run = found or self.run
+        return self.is_compiled
+
 
 def compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
     """Return *function* compiled for *signature*. Imports numba.
@@ -70,11 +82,32 @@ def compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]
     from numba import njit
 
     _tell_numba_what_is_called()
-    # error_model numpy: a division by zero gives inf or NaN as in numpy, and leaves no branches to compile.
     try:
-        return njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+        return njit(signature, cache=True, **_OPTIONS)(function)
     except Exception:  # noqa: BLE001 an error of the function itself is raised again by the next line
-        return njit(signature, nogil=True, error_model="numpy")(function)
+        return njit(signature, **_OPTIONS)(function)
+
+
+class _NotInCacheError(Exception):
+    """Numba was about to compile."""
+
+
+def _from_cache(function: Callable[..., Any], signature: str) -> Callable[..., Any] | None:
+    """Return *function* as numba's cache has it; None where it is not there, or numba has no such inside any more."""
+    from numba import njit
+
+    def refuse(*_: object) -> None:
+        raise _NotInCacheError
+
+    _tell_numba_what_is_called()
+    try:
+        dispatcher: Any = njit(cache=True, **_OPTIONS)(function)
+        dispatcher._compiler.compile = refuse  # there is no public way to have the cache alone
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+    except Exception:  # noqa: BLE001 no place for a cache, a damaged file: whatever unpickling raises
+        return None
+    return cast("Callable[..., Any]", dispatcher)
 
 
 def _tell_numba_what_is_called() -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from shm_monitor.errors import FencedError, MonitorError
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport, tried_support
 from shm_monitor.sampler.schedule import Schedule
+from shm_monitor.segment.death import last_was_short_of_memory
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, Report, encode_report, receive_order, report_of
 from shm_monitor.supervision.log_lines import log_to_stderr
@@ -117,7 +118,7 @@ def awaited_order() -> Order:
     """
     owner_pid = os.getppid()
     if not select.select([sys.stdin], [], [], 0.0)[0]:
-        importlib.import_module("shm_monitor.sampler.loop").compile_in_background()
+        importlib.import_module("shm_monitor.sampler.loop")
     while not select.select([sys.stdin], [], [], WAKE_SECONDS)[0]:
         if os.getppid() != owner_pid:  # a forked worker of the owner may keep the pipe open
             raise EOFError
@@ -126,11 +127,14 @@ def awaited_order() -> Order:
 
 def _run_locked(order: Order, stop: Stop, reports_fd: int, support: KernelSupport) -> int:
     lock = Lock(order.config.name)
-    from shm_monitor.sampler.loop import Sampler, sources_for  # a second, which who finds the lock taken need not wait
+    from shm_monitor.sampler import compilation  # all of it a second, which who finds the lock taken need not wait
+    from shm_monitor.sampler.loop import Sampler, sources_for
 
     try:
         if stop.wait(0.0):
             return 0
+        killed_before = last_was_short_of_memory(order.config.name)  # before the first sample overwrites what it left
+        compilation.leave_interpreted()
         sampler = Sampler(order, sources_for(order), support=support)
         report = Report(
             pid=os.getpid(),
@@ -138,8 +142,18 @@ def _run_locked(order: Order, stop: Stop, reports_fd: int, support: KernelSuppor
             kernel_marks_death=support.marks_death,
             kernel_ends_hang=support.ends_hang,
         )
+
+        def on_first() -> None:
+            _report(reports_fd, report)
+            compilation.begin(
+                order.config.compile,
+                rate_hz=1.0 / order.config.check_interval,
+                limits_count=sampler.limits_count,
+                killed_before=killed_before,
+            )
+
         try:
-            run(sampler, stop, int(order.config.check_interval * 1e9), on_first=lambda: _report(reports_fd, report))
+            run(sampler, stop, int(order.config.check_interval * 1e9), on_first=on_first)
             _log.info("stopped: %s", stop.reason)
         except FencedError as error:
             _log.error("stopped: %s", error)

@@ -14,7 +14,7 @@ from shm_monitor import collectors
 from shm_monitor.collectors.sources import Source, source_for
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
-from shm_monitor.kernels import Rolling, compile_in_background
+from shm_monitor.kernels import Rolling
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from shm_monitor.supervision.handshake import Order
 
 _log = logging.getLogger("shm_monitor.sampler")
-
-# Kernels that numba has in its cache are there in 0.1 to 0.3 s; a cold cache takes 3 s, and samples go on interpreted.
-COMPILED_SECONDS = 0.5
 
 
 class Sampler:
@@ -55,7 +52,6 @@ class Sampler:
             NoSpaceError: shared memory is full.
         """
         config = order.config
-        compile_in_background().join(COMPILED_SECONDS)
         self._clock = clock
         self._realtime = realtime
         self._cost = OwnCost(sources, clock)
@@ -84,6 +80,11 @@ class Sampler:
     def taken_over(self) -> bool:
         """True when the history of a dead sampler goes on."""
         return self._publisher.taken_over
+
+    @property
+    def limits_count(self) -> int:
+        """How many limits each sample is decided for."""
+        return len(self._decider.words)
 
     @property
     def missed_turns_count(self) -> int:

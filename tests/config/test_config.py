@@ -30,6 +30,7 @@ def test_the_defaults_are_those_of_the_issue() -> None:
     assert (config.rolling_window_size, config.history_seconds, config.stale_after) == (None, None, None)
     assert (config.scope, config.interfaces, config.mounts, config.gpus) == ("auto", (), (), None)
     assert (config.only_visible_gpus, config.allow_injection) == (False, False)
+    assert config.compile == "auto"
 
 
 def test_every_field_has_a_rule_and_every_rule_a_field() -> None:
@@ -89,6 +90,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("gpu_interval", 0),
         ("only_visible_gpus", None),
         ("allow_injection", 0),
+        ("compile", "sometimes"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_out_of_range_is_refused(key: str, value: object) -> None:

@@ -58,6 +58,7 @@ SPELLED: dict[str, tuple[str, object]] = {
     "gpu_interval": ("5", 5.0),
     "only_visible_gpus": ("1", True),
     "allow_injection": ("TRUE", True),
+    "compile": ("never", "never"),
 }
 
 

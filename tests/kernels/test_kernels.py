@@ -126,6 +126,33 @@ def _double(value: float) -> float:
     return 2 * value
 
 
+def test_a_kernel_is_loaded_from_the_cache_or_not_at_all(tmp_path: Path) -> None:
+    """What is not there is never compiled here: a child of its own does that, as a sampler has it."""
+    code = """
+import subprocess, sys
+sys.path[:0] = sys.argv[1:]
+from shm_monitor.kernels import of_one_sample
+print([kernel.load() for kernel in of_one_sample()], [kernel.is_compiled for kernel in of_one_sample()])
+"""
+    root = Path(__file__).parents[2]
+    environ = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
+    assert start(code, environ=environ, path=root) == "[False, False] [False, False]"
+    compile_ahead = [sys.executable, "-m", "shm_monitor.kernels.compile_ahead"]
+    subprocess.run(compile_ahead, env=environ, check=True, timeout=110)
+    assert start(code, environ=environ, path=root) == "[True, True] [True, True]"
+
+
+def test_the_compiler_is_the_first_to_go(tmp_path: Path) -> None:
+    code = """
+import os, resource, sys
+sys.path[:0] = sys.argv[1:]
+from shm_monitor.kernels import compile_ahead
+compile_ahead._be_the_first_to_go()
+print(open("/proc/self/oom_score_adj").read().strip(), os.nice(0), resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20)
+"""
+    assert start(code, environ=dict(os.environ), path=Path(__file__).parents[2]) == "1000 19 400"
+
+
 DECIDE_ONCE = """
 import sys
 sys.path[:0] = sys.argv[1:]
@@ -190,15 +217,15 @@ def test_a_sampler_on_a_cold_cache_decides_while_the_compiler_works(tmp_path: Pa
     code = """
 import sys
 sys.path[:0] = sys.argv[1:]
-from shm_monitor.kernels import decide, roll
+from shm_monitor.kernels import of_one_sample
 from shm_monitor.kernels.compiled import compile_in_background
-thread = compile_in_background(roll.ROLL, decide.DECIDE)
+thread = compile_in_background(*of_one_sample())
 from tests.support.engine import Engine
 engine = Engine().feed([60.0] * 10 + [99.0])
-print(engine.levels[-1].name, decide.DECIDE.is_compiled)
+print(engine.levels[-1].name, of_one_sample()[1].is_compiled)
 thread.join()
 engine.feed([99.0])
-print(engine.levels[-1].name, decide.DECIDE.is_compiled)
+print(engine.levels[-1].name, of_one_sample()[1].is_compiled)
 """
     environ = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
 

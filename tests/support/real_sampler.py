@@ -21,12 +21,13 @@ START_SECONDS = 60.0
 
 
 def fast(name: str, **settings: object) -> ResourceConfig:
-    """Return a configuration that samples at 20 Hz."""
+    """Return a configuration that samples at 20 Hz, interpreted: no test but those of it waits for a compiler."""
     given: dict[str, object] = {
         "check_interval": 0.05,
         "observation_period": 1.0,
         "history_seconds": 10.0,
         "stale_after": 30.0,  # a machine that is busy for seconds makes no hang
+        "compile": "never",
     }
     return ResourceConfig(name=name, **{**given, **settings})  # type: ignore[arg-type]
 
