@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Episode": "worker.episode",
     "Explanation": "worker.explanation",
     "Governor": "acting.governor",
     "History": "worker.history",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from shm_monitor.schema import Level as Level
     from shm_monitor.segment.status import Status as Status
     from shm_monitor.snapshot.structs import Snapshot as Snapshot
+    from shm_monitor.worker.episode import Episode as Episode
     from shm_monitor.worker.explanation import Explanation as Explanation
     from shm_monitor.worker.history import History as History
     from shm_monitor.worker.reader import Reader as Reader

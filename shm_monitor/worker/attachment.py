@@ -129,6 +129,11 @@ class Attachment:
         """What the sampler is now, by the words of :mod:`shm_monitor.status`."""
         return state_of_error(self.trouble) if self._view is None else state_of(self._view)
 
+    @property
+    def is_closed(self) -> bool:
+        """True once the reader has let go."""
+        return self._closed
+
     def level(self) -> Level:
         """Return the highest level of the watched limits; while no sampler is alive, what *on_stale* stands for."""
         words = self.live_words()

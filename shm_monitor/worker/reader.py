@@ -18,16 +18,21 @@ from shm_monitor.worker.attachment import ON_STALE, Attachment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import ParamSpec, Self, TypeVar
 
     from shm_monitor.segment.view import View
     from shm_monitor.snapshot.decoder import Decoder
     from shm_monitor.snapshot.structs import Snapshot
     from shm_monitor.worker.attachment import OnStale
+    from shm_monitor.worker.episode import Episode
     from shm_monitor.worker.explanation import Explanation
     from shm_monitor.worker.headroom import Headroom
     from shm_monitor.worker.history import History
+    from shm_monitor.worker.noticing import Noticer
     from shm_monitor.worker.outlook import Outlook
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 
 def attach(
@@ -90,6 +95,7 @@ class Reader:
         self.required = required
         self._attachment = attachment
         self._decoder: tuple[View, Decoder] | None = None
+        self._noticer: Noticer | None = None
         self.name = attachment.name
         self.should_prune = attachment.should_prune
 
@@ -202,6 +208,36 @@ class Reader:
         """
         found = self.outlook()
         return int(found.shed_bytes) if found.is_live or self._attachment.on_stale == "hold" else 0
+
+    def episode(self) -> Episode | None:
+        """Return the stretch of pressure that lasts now on the watched limits; None while calm.
+
+        Its number is another one for each episode, so that "once per episode" is a comparison. While no sampler is
+        alive it is None, but for ``hold``.
+        """
+        from shm_monitor.worker.episode import episode
+
+        return episode(self._attachment)
+
+    def on_change(self, callback: Callable[[Episode | None], object]) -> Callable[[], None]:
+        """Call *callback* when an episode begins or changes its level, and with None when it ends, until closed.
+
+        From a daemon thread of this reader; not in a forked child, unless it asks for it anew.
+
+        Returns:
+            The function that ends the calls.
+        """
+        if self._noticer is None:
+            from shm_monitor.worker.noticing import Noticer
+
+            self._noticer = Noticer(self._attachment)
+        return self._noticer.add(callback)
+
+    def paused_while_pressed(self, max_wait: float | None = 60.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Return a decorator: each call waits until nothing presses, at most *max_wait* seconds, and then goes on."""
+        from shm_monitor.worker.pausing import paused_while_pressed
+
+        return paused_while_pressed(self, max_wait)
 
     def outlook(self) -> Outlook:
         """Return what is left in bytes, for how long, and whether a live sampler says so. Raises nothing."""
