@@ -59,6 +59,7 @@ _FADING = 0.25  # of the slope: so much the newest part of a line still rises
 _MARGIN = 0.1  # of the headroom: so much higher than an earlier rise is news
 _STALLED_PERCENT = 10.0  # EVENT: share of the time that some task waited for memory
 _SHOWN_HORIZONS = 10.0  # below the target, seconds to the end are told of a line that ends within so many horizons
+_ANY_HORIZON = 1e12  # seconds: not infinity, which times a rise of nothing is NaN, with a warning while interpreted
 _LOST_PERIODS = 1.1  # without a reading for longer, nothing older counts
 _ROUNDING = 1e-6
 _WAIT_SHARE = 0.125  # of the time until memory is full, until it is looked at again: 4 readings use half of that time
@@ -210,7 +211,7 @@ def look_back(
             continue
         useful = horizon  # seconds: a line that ends later tells nothing new
         if math.isnan(ends):
-            useful = np.inf if value >= target else _SHOWN_HORIZONS * horizon
+            useful = _ANY_HORIZON if value >= target else _SHOWN_HORIZONS * horizon
         if raised * useful < (1.0 - value) * spread:  # a line is never steeper than the least squares, which cost less
             continue
         slope = line(count, time, mean, times, products, squares, value)
