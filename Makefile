@@ -10,7 +10,7 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 	then uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1); \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); fi
 
-.PHONY: run test test-slow soak check bench wheel clean
+.PHONY: run test test-frameworks test-slow soak check bench wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
 	@$(BIN)/shm-monitor run $(ARGS)
@@ -20,6 +20,9 @@ test: $(VENV)/.test  ## the fast suite on all cores, warnings are errors
 
 test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-frameworks: $(VENV)/.frameworks  ## the integrations against the real packages
+	$(BIN)/python -m pytest tests/integrations $(ARGS)
 
 soak: $(VENV)/.test  ## 20 minutes of restarts and kills
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)

@@ -1,0 +1,73 @@
+"""What every integration asks: is it pressed, at which level from; and why, once per episode."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from shm_monitor.errors import MonitorError
+from shm_monitor.schema import Level
+from shm_monitor.worker.reader import attach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from shm_monitor.worker.reader import Reader
+
+_log = logging.getLogger("shm_monitor")
+
+LOOK_SECONDS = 0.5  # a wait looks at least so often whether it is over
+
+
+class Pressure:
+    """Whether the watched limits press, from a level on. Pickles; each process attaches for itself.
+
+    Attributes:
+        reader: behind it.
+        on: the level from which on it counts as pressed.
+    """
+
+    def __init__(
+        self, reader: Reader | None = None, *, on: Level = Level.PRUNE, watch: Sequence[str] = ("memory",)
+    ) -> None:
+        """Ask *reader*; None attaches to the sampler that ``SHM_MONITOR_NAME`` names, which may come later."""
+        self.reader = attach(timeout=0.0, required=False, watch=watch) if reader is None else reader
+        self.on = Level(on)
+        self._told = False
+
+    def __call__(self, doing: str = "") -> bool:
+        """Return whether it is pressed; *doing* is what the caller does about it, for the log line of the episode."""
+        try:
+            pressed = self.reader.should_prune() if self.on is Level.PRUNE else self.reader.level() >= self.on
+        except MonitorError as error:  # on_stale="raise"
+            pressed = False
+            self._tell(f"not asked: {error}")
+            return pressed
+        if not pressed:
+            self._told = False
+        elif doing:
+            self._tell(f"{doing}; {self.why()}")
+        return pressed
+
+    def wait(self, max_wait: float, *, is_over: Callable[[], bool] = lambda: False, doing: str = "waiting") -> bool:
+        """Block until it is calm, *is_over*, or *max_wait* seconds have passed; return whether it is calm."""
+        deadline = time.monotonic() + max_wait
+        while self(doing):
+            left = deadline - time.monotonic()
+            if left <= 0 or is_over():
+                return False
+            self.reader.wait(min(left, LOOK_SECONDS))
+        return True
+
+    def why(self) -> str:
+        """Return the reasons as text, or why there are none."""
+        try:
+            return str(self.reader.explain())
+        except MonitorError as error:
+            return str(error)
+
+    def _tell(self, text: str) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning("%s", text)

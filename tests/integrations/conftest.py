@@ -1,0 +1,22 @@
+"""What the tests of every integration use."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.pressed import Driven
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def driven(name: str) -> Iterator[Driven]:
+    """A sampler that a test drives."""
+    made = Driven(name)
+    yield made
+    with contextlib.suppress(Exception):  # closed by the test already
+        made.close()
