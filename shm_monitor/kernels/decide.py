@@ -209,6 +209,8 @@ def look_back(
             newest_slope = min(raised / spread, (value - recent[VALUE_1]) / (now - recent[TIME_1]))
         if coming or not observed or (value < target and not math.isnan(ends)):
             continue
+        if raised <= 0.0:  # no rise, and 0 times an endless horizon is nothing
+            continue
         useful = horizon  # seconds: a line that ends later tells nothing new
         if math.isnan(ends):
             useful = _ANY_HORIZON if value >= target else _SHOWN_HORIZONS * horizon
