@@ -7,13 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import get_args
 
 import msgspec
 
 import shm_monitor as sm
 from shm_monitor_api.logs import LEVELS
-from shm_monitor_api.protocol import Parser
 from shm_monitor_api.server import DEFAULT_BIND, Address, PortTakenError, Serving, serve
 from shm_monitor_api.settings import ApiConfig, read_token
 
@@ -64,7 +62,6 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tup
         access_log=given.access_log,
         json_log=given.log_format == "json",
         log_level=given.log_level,
-        parser=given.parser,
         stop_at_eof=given.stop_at_eof,
     )
     return config, serving
@@ -88,9 +85,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--log-format", choices=("text", "json"), default="text", help="of the lines on stderr")
     made.add_argument("--log-level", choices=LEVELS, default="info", help="default: info")
     made.add_argument("--max-event-clients", type=int, default=512, metavar="N", help="of /events; default: 512")
-    made.add_argument(
-        "--parser", choices=get_args(Parser), default="auto", help="of requests; default: the fastest here"
-    )
     made.add_argument("--stop-at-eof", action="store_true", help="stop when standard input ends")
     return made
 

@@ -1,49 +1,39 @@
-"""HTTP/1.1 as uvicorn speaks it, with time limits and with problems for what never reaches the application.
+"""HTTP/1.1 as uvicorn speaks it over h11, with bounds, and with problems for what never reaches the application.
 
-The parser is httptools where it is installed (190 us of CPU per request), else h11 (320 us).
+h11 hands out one request at a time and keeps the rest as bytes, so what a client can make the server hold is what it
+has sent and not yet been answered: at most one read. httptools, in C, parses all that has come and cannot be stopped:
+200 clients that sent 250 KB of requests each made it hold 753 MB. It would save a fifth of the CPU of an answer
+(bench/README.md), which is no reason.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 import sys
-from functools import cache
+from collections import deque
 from http import HTTPStatus
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from shm_monitor_api.budget import Budget, Seat, State
 from shm_monitor_api.guard import HEAD_BYTES_MAX
 from shm_monitor_api.problems import problem
 
 if TYPE_CHECKING:
+    from uvicorn.config import Config
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+    from uvicorn.server import ServerState
 
-    _Base = H11Protocol  # what both parsers' protocols have, too
-else:
-    _Base = object
-
-HEAD_SECONDS = 10.0  # a request must have come whole by then: curl and browsers send it in one packet
+READ_BYTES = 16 * 1024  # of a client's bytes at once; asyncio's own 256 KB would be kept while it is answered
+WRITE_BYTES = 16 * 1024  # an answer that waits for its reader: beyond that the next one is not begun
 UNREAD_SECONDS = 20.0  # a client that reads nothing for as long is gone
 STOP_SECONDS = 0.7  # what is not sent by then, when the server stops, is not sent
-ACCEPTED_AT_ONCE = 64  # asyncio takes as many before the first of them can be refused
-FILES_WANTED = 4096
-FILES_KEPT = 64 + 3 * ACCEPTED_AT_ONCE  # for all but connections, and for those that are being refused
 
-
-Parser = Literal["auto", "h11", "httptools"]
-
-
-def protocol_class(parser: Parser = "auto") -> type[asyncio.Protocol]:
-    """Return the protocol over *parser*; ``auto`` is httptools where it is installed."""
-    if parser == "httptools" or (parser == "auto" and find_spec("httptools") is not None):
-        from shm_monitor_api.protocol_httptools import LimitedHttpToolsProtocol
-
-        return LimitedHttpToolsProtocol
-    return LimitedH11Protocol
+# One for all connections: the loop fills it and hands it over before it turns to the next. A view, for the code of TLS
+# slices it, and a slice of a bytearray would be a copy.
+_READ = memoryview(bytearray(READ_BYTES))
 
 
 class OnePacket:
@@ -78,40 +68,131 @@ class OnePacket:
         return getattr(self._transport, name)
 
 
-class Limits(_Base):
-    """One connection. The parsers have limits of size, or none; those of time are here."""
+class Pace:
+    """Lets one request per turn of the loop begin, of those that were sent before the answer to another.
 
-    _due: float | None = None
-    _timer: asyncio.TimerHandle | None = None
+    Who sends many requests ahead waits for its own; who sends one finds the loop free.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[BoundedProtocol] = deque()
+
+    def queue(self, connection: BoundedProtocol) -> None:
+        """Have *connection* go on when its turn comes."""
+        if not self._waiting:
+            self._loop.call_soon(self._turn)
+        self._waiting.append(connection)
+
+    def _turn(self) -> None:
+        connection = self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_soon(self._turn)
+        connection.go_on()
+
+
+class BoundedProtocol(H11Protocol, asyncio.BufferedProtocol):
+    """One connection: its time, its bytes and its requests are bounded."""
+
     _packets: OnePacket
+    _completing = False
+    _postponed = False
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        seat: Seat,
+        budget: Budget,
+        pace: Pace,
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self._seat = seat
+        self._budget = budget
+        self._pace = pace
+
+    # What the budget asks of its guests
+
+    def drop(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes wait for the client to read."""
+        return self.transport.get_write_buffer_size()
+
+    # What the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless there are too many already."""
+        """Take over the seat."""
         self._packets = OnePacket(transport)
         super().connection_made(self._packets)  # type: ignore[arg-type]
-        if len(self.connections) > connections_max():
-            return transport.abort()
+        transport.set_write_buffer_limits(high=WRITE_BYTES)
         _drop_when_unread(transport.get_extra_info("socket"))
-        self._expect_request()
-        return self._look_at_clock()
+        self._seat.guest = self
+        self._budget.move(self._seat, State.WAITING)
 
-    def data_received(self, data: bytes) -> None:
-        """Handle what came; a request that is whole has no time limit any more."""
-        super().data_received(data)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - it asks for as much as it can
+        """Return where the next bytes go."""
+        return _READ
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Handle the *nbytes* that came; a request that is whole has no time limit any more."""
+        self.data_received(bytes(_READ[:nbytes]))
         if self._is_answering():
-            self._due = None
+            self._budget.move(self._seat, State.ANSWERED)
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        super().pause_writing()
+        self._budget.move(self._seat, State.UNREAD)
+
+    def resume_writing(self) -> None:
+        """Go on with a client that reads again."""
+        super().resume_writing()
+        self._budget.move(self._seat, State.ANSWERED if self._is_answering() else State.WAITING)
+        if self._postponed:
+            self._postponed = False
+            self._pace.queue(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the seat back."""
+        self._budget.leave(self._seat)
+        super().connection_lost(exc)
+
+    # What uvicorn calls
+
+    def handle_events(self) -> None:
+        """Begin the next request, unless it was sent ahead: that one waits for its turn, and for its client to read."""
+        if self._completing and self.conn.trailing_data[0]:
+            self.flow.pause_reading()
+            self._pace.queue(self)
+        elif self.flow.write_paused and not self._is_answering():
+            self.flow.pause_reading()
+            self._postponed = True
+        else:
+            super().handle_events()
+
+    def go_on(self) -> None:
+        """Begin the request whose turn has come."""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.handle_events()
+            if self._is_answering() and not self.flow.write_paused:
+                self._budget.move(self._seat, State.ANSWERED)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, but not for ever: neither for it nor for the rest of a body nobody reads."""
         self._packets.flush()
-        super().on_response_complete()
-        self._expect_request()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        if self._timer is not None:
-            self._timer.cancel()
-        super().connection_lost(exc)
+        if not self.flow.write_paused:
+            self._budget.move(self._seat, State.WAITING)
+        self._completing = True
+        try:
+            super().on_response_complete()
+        finally:
+            self._completing = False
 
     def shutdown(self) -> None:
         """End cleanly if the client lets us: one that does not read would keep the server from stopping."""
@@ -138,35 +219,6 @@ class Limits(_Base):
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn types it as always there
         return cycle is not None and not cycle.response_complete
-
-    def _expect_request(self) -> None:
-        self._due = self.loop.time() + HEAD_SECONDS
-
-    def _look_at_clock(self) -> None:
-        """Give up a request that is overdue. One timer per connection that looks now and then, none per request."""
-        if self._due is not None and self.loop.time() >= self._due:
-            return self.transport.abort()
-        self._timer = self.loop.call_later(HEAD_SECONDS / 2, self._look_at_clock)
-        return None
-
-
-class LimitedH11Protocol(Limits, H11Protocol):
-    """Over h11, which has a limit for heads itself: ``h11_max_incomplete_event_size``."""
-
-
-def allow_files() -> None:
-    """Let this process open as many files as it may want; the default is 1024 on Linux, 256 on macOS."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@cache
-def connections_max() -> int:
-    """Return how many connections there may be: fewer than files may be open, or accepting fails noisily."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max((FILES_WANTED if soft == resource.RLIM_INFINITY else soft) - FILES_KEPT, 1)
 
 
 def _drop_when_unread(connection: Any) -> None:

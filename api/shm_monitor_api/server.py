@@ -17,15 +17,19 @@ import uvicorn
 
 import shm_monitor as sm
 from shm_monitor_api.application import create_app
+from shm_monitor_api.budget import allow_files
+from shm_monitor_api.gate import BACKLOG, Server
 from shm_monitor_api.guard import HEAD_BYTES_MAX, is_loopback
 from shm_monitor_api.logs import log_config
-from shm_monitor_api.protocol import ACCEPTED_AT_ONCE, Parser, allow_files, protocol_class
 from shm_monitor_api.settings import ApiConfig
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 DEFAULT_BIND = "127.0.0.1:8909"
+# Of each connection, which takes them over from the listener: what a client sends ahead or does not read stays in the
+# kernel, up to 6 and 4 MB each by default, and counts as memory of this process's cgroup.
+_BUFFERS = ((socket.SO_RCVBUF, 32 * 1024), (socket.SO_SNDBUF, 128 * 1024))
 _log = logging.getLogger("shm_monitor.api")
 
 
@@ -65,7 +69,6 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         access_log: a line per request.
         json_log: lines of JSON in place of text.
         log_level: of uvicorn's and our own lines.
-        parser: of requests; auto is httptools where it is installed, else h11.
         stop_at_eof: stop when standard input ends, which is when the parent ended.
     """
 
@@ -75,7 +78,6 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = False
     json_log: bool = False
     log_level: str = "info"
-    parser: Parser = "auto"
     stop_at_eof: bool = False
 
 
@@ -106,18 +108,18 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     scheme = "https" if serving.tls_cert else "http"
     bound = Address(serving.address.host, listener.getsockname()[1])
     _log.info("listening on %s://%s", scheme, bound)
-    uvicorn.Server(settings).run(sockets=[listener])
+    Server(settings).run(sockets=[listener])
 
 
 def _uvicorn_settings(app: FastAPI, serving: Serving) -> uvicorn.Config:
     settings = uvicorn.Config(
         app,
-        http=protocol_class(serving.parser),
+        http="h11",
         ws="none",
+        loop="asyncio",  # what bounds a connection is made for it
         lifespan="on",
         log_config=log_config(json=serving.json_log, level=serving.log_level),
         access_log=serving.access_log,
-        backlog=ACCEPTED_AT_ONCE,
         proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
@@ -170,7 +172,9 @@ def listen(address: Address) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
-        listener.listen(ACCEPTED_AT_ONCE)
+        for option, size in _BUFFERS:
+            listener.setsockopt(socket.SOL_SOCKET, option, size)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
