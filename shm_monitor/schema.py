@@ -183,6 +183,7 @@ class Schema(NamedTuple):
     def to_json(self) -> bytes:
         """Return the bytes that go into the segment; equal schemas give equal bytes."""
         import json  # a worker that only asks should_prune() never needs it
+        import re
 
         table = {
             "metrics": [metric._asdict() for metric in self.metrics],
@@ -191,7 +192,10 @@ class Schema(NamedTuple):
             "facts": self.facts,
             "states": self.states,
         }
-        return json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
+        text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        # The kernel names interfaces, devices and cgroups in any bytes; those that are no UTF-8 are surrogates here,
+        # which no other encoder takes. In JSON a backslash is two.
+        return re.sub("[\udc80-\udcff]", lambda one: f"\\\\x{ord(one[0]) - 0xDC00:02x}", text).encode(errors="replace")
 
     @classmethod
     def from_json(cls, data: bytes) -> Schema:

@@ -13,7 +13,7 @@ import shm_monitor as sm
 from shm_monitor_api import bodies, openapi, problems
 from shm_monitor_api.events import EventStream
 from shm_monitor_api.guard import OPEN_PATH, Guard
-from shm_monitor_api.negotiation import EVENT_FORMATS
+from shm_monitor_api.negotiation import EVENT_FORMATS, METRICS_FORMATS
 from shm_monitor_api.pages import add_pages
 from shm_monitor_api.readings import Readings
 from shm_monitor_api.routes import DataRoutes
@@ -109,7 +109,7 @@ def _add_data(app: FastAPI, routes: DataRoutes) -> None:
 
 
 def _add_streams(app: FastAPI, routes: StreamRoutes) -> None:
-    metrics = openapi.text_responses("The series", ("text/plain", "application/openmetrics-text"), 503)
+    metrics = openapi.text_responses("The series", METRICS_FORMATS, 503)
     _add(app, "/metrics", routes.get_metrics, metrics, tag="streams")
     events = openapi.text_responses("The events, without an end", EVENT_FORMATS, 406, 503)
     _add(app, "/events", routes.get_events, events, tag="streams", parameters=[openapi.LAST_EVENT_ID])

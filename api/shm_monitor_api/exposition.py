@@ -5,17 +5,23 @@ Source: https://prometheus.io/docs/practices/naming/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import Metric
+from prometheus_client import generate_latest as prometheus_text
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 from prometheus_client.registry import Collector
 
 import shm_monitor as sm
+from shm_monitor_api.negotiation import METRICS_FORMATS, OPENMETRICS, PROMETHEUS, chosen
 from shm_monitor_api.readings import Reading
 
 PREFIX = "shm_monitor_"
+_ENCODERS: dict[str, tuple[Callable[[Collector], bytes], str]] = {
+    PROMETHEUS: (prometheus_text, "text/plain; version=0.0.4; charset=utf-8"),
+    OPENMETRICS: (openmetrics_text, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+}
 LEVELS = {level.name.lower(): int(level) for level in sm.Level}
 LATE_INTERVALS = 3  # without a success for as long, a collector whose readings are missing counts as failing
 LATE_SECONDS_MIN = 2.0
@@ -36,7 +42,8 @@ class SampleCollector(Collector):
 
 def exposition(reading: Reading, accept: str) -> tuple[bytes, str]:
     """Return the text of *reading* and its media type: OpenMetrics where *accept* names it, else Prometheus' own."""
-    encode, media = choose_encoder(accept)
+    # prometheus-client's choose_encoder takes the version as the client spells it, into the answer's header too.
+    encode, media = _ENCODERS[chosen(accept, METRICS_FORMATS) or PROMETHEUS]
     body = reading.bodies.get(media)
     if body is None:
         body = reading.bodies[media] = encode(SampleCollector(reading.snapshot))

@@ -119,12 +119,16 @@ class Gate:
         return None
 
     def _hear(self, arrival: Arrival, seat: Seat) -> None:
-        """Let in a connection that has said something, or has gone."""
+        """Let in a connection that has said something; forget one that has gone without."""
         self._loop.remove_reader(arrival.connection.fileno())
+        if not says_something(arrival.connection):
+            self._budget.leave(seat)
+            return arrival.connection.close()
         arrival.admission = self._loop.create_task(self._admit(arrival, seat))
         self._admissions.add(arrival.admission)
         arrival.admission.add_done_callback(self._admissions.discard)
-        self._budget.move(seat, State.SHAKING)
+        self._budget.move(seat, State.WAITING if self._tls is None else State.SHAKING)
+        return None
 
     async def _admit(self, arrival: Arrival, seat: Seat) -> None:
         try:
@@ -165,6 +169,14 @@ class Server(uvicorn.Server):
         gates = [Gate(listener, protocol, budget, self.config.ssl) for listener in sockets or ()]
         self.servers = gates  # type: ignore[assignment]
         self.started = True
+
+
+def says_something(connection: socket.socket) -> bool:
+    """Say whether *connection* has sent a byte, which stays there to be read."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK) != b""
+    except OSError:
+        return False
 
 
 def reset(connection: socket.socket) -> None:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from shm_monitor_api.settings import ApiConfig
 
 Headers = Mapping[bytes, bytes]
+
+# uri-host [":" port] (RFC 9110, 7.2): an IPv6 address in brackets, else a name or an IPv4 address; nothing around it.
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
 
 HEADERS = "shm_monitor_api.headers"  # key of the ASGI scope: the headers as a dict, so that nobody searches again
 HEAD_BYTES_MAX = 16 * 1024
@@ -43,7 +47,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, config: ApiConfig) -> None:
         self._app = app
-        self._hosts = frozenset(_host_key(host) for host in (*LOOPBACK_HOSTS, *config.allowed_hosts))
+        self._hosts = frozenset(_spelled(host) for host in (*LOOPBACK_HOSTS, *config.allowed_hosts))
         self._token = None if config.token is None else config.token.encode()
         self._insecure = config.insecure
 
@@ -70,7 +74,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Return why this request is not served, or None."""
         path, server = scope["path"], scope.get("server")
-        malformed = _malformed(scope["headers"], headers)
+        malformed = _malformed(scope, headers)
         if malformed is not None:
             return problem(*malformed, instance=path, headers=CLOSE)
         if self._token is None and not self._insecure and not is_local(server):
@@ -90,8 +94,8 @@ class Guard:
 
     def _is_own_host(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
         """Say whether *host* is a name of ours: DNS rebinding makes a browser send the attacker's."""
-        key = _host_key(host.decode("latin-1"))
-        return key in self._hosts or (bool(key) and server is not None and key == _host_key(server[0]))
+        name = _host_named(host.decode("latin-1"))
+        return name in self._hosts or (name != "" and server is not None and name == _spelled(server[0]))
 
     def _is_authorized(self, headers: Headers) -> bool:
         """Compare the token in constant time; a browser sends it as the password of Basic."""
@@ -107,8 +111,11 @@ class Guard:
 
 
 def is_local(server: tuple[str, int | None] | None) -> bool:
-    """Say whether a connection arrived at a loopback address, or at a Unix socket; *server* is the ASGI one."""
-    return server is None or server[1] is None or is_loopback(server[0])
+    """Say whether a connection arrived at a loopback address, or at a Unix socket; *server* is the ASGI one.
+
+    A server that does not say where it arrived may have got it from anywhere.
+    """
+    return server is not None and (server[1] is None or is_loopback(server[0]))
 
 
 @lru_cache(maxsize=64)
@@ -131,28 +138,31 @@ def is_cross_origin(headers: Headers) -> bool:
     return site not in {b"none", b"same-origin"} and headers.get(b"sec-fetch-mode") != b"navigate"
 
 
-def _malformed(received: Sequence[tuple[bytes, bytes]], headers: Headers) -> tuple[int, str] | None:
+def _malformed(scope: Scope, headers: Headers) -> tuple[int, str] | None:
     """Return status and detail for a request that is too large or ambiguous, whoever sends it."""
+    received: Sequence[tuple[bytes, bytes]] = scope["headers"]
     if sum(len(name) + len(value) for name, value in received) > HEAD_BYTES_MAX:
         return 431, f"headers of more than {HEAD_BYTES_MAX} bytes"
     if len(headers) != len(received):
         names = [name for name, _ in received]
         if any(names.count(name) > 1 for name in _ONCE):
             return 400, "a header that may come once came twice"
+    if not scope["query_string"].isascii():
+        return 400, "a query is ASCII; write other characters as %XX (RFC 3986, 2.1)"
     if b"transfer-encoding" in headers or _length(headers) > BODY_MAX_BYTES:
         return 413, "no route takes a body: this API only reads"
     return None
 
 
 @lru_cache(maxsize=256)
-def _host_key(host: str) -> str:
-    """Return *host* without port, in one spelling; empty for what is none."""
-    name = host.strip().lower()
-    if name.startswith("["):
-        name = name.partition("]")[0][1:]
-    elif name.count(":") == 1:
-        name = name.partition(":")[0]
-    return name.rstrip(".")
+def _host_named(header: str) -> str:
+    """Return the name or address in a ``Host`` header, without port, in one spelling; empty for what is none."""
+    found = _HOST.fullmatch(header.strip())
+    return _spelled(found[1] or found[2]) if found else ""
+
+
+def _spelled(host: str) -> str:
+    return host.strip("[]").lower().removesuffix(".")
 
 
 def _length(headers: Headers) -> int:

@@ -9,6 +9,9 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 DATA_FORMATS = (JSON, MSGPACK)  # the first one wins a draw
 EVENT_FORMATS = ("text/event-stream",)
+PROMETHEUS = "text/plain"
+OPENMETRICS = "application/openmetrics-text"
+METRICS_FORMATS = (PROMETHEUS, OPENMETRICS)
 _ALIASES = {"application/x-msgpack": MSGPACK, "application/vnd.msgpack": MSGPACK}
 
 
@@ -35,7 +38,7 @@ def _parsed(part: str) -> tuple[str, float]:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
             try:
-                quality = min(max(float(value), 0.0), 1.0)
+                quality = max(0.0, min(1.0, float(value)))  # in this order a NaN is 0
             except ValueError:
                 quality = 0.0
     return _ALIASES.get(media, media), quality

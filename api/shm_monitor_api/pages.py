@@ -6,19 +6,22 @@ Swagger UI comes from the package ``fastapi-offline``: MIT, two files that are b
 from __future__ import annotations
 
 import hashlib
+import mmap
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import Request
-from fastapi.responses import FileResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from shm_monitor_api.problems import problem
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
 
 STATIC = Path(__file__).parent / "static"
+SLICE_BYTES = 16 * 1024
 SWAGGER_PACKAGE = "fastapi_offline"
 SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 
@@ -54,13 +57,38 @@ class Asset:
 
     def __init__(self, name: str) -> None:
         self._path = swagger_path(name)
+        self._content: mmap.mmap | None = None
 
     async def get(self, request: Request) -> Response:
         """Return the file; 404 with what to install where there is none."""
         if self._path is None:
             detail = 'Swagger UI is not installed; try: pip install "shm-monitor[api]", or read /openapi.json'
-            return problem(404, detail, instance=request.url.path)
-        return FileResponse(self._path, headers={"cache-control": "max-age=86400"})
+            return problem(404, detail, instance=request.scope["path"])
+        if self._content is None:
+            with self._path.open("rb") as file:
+                self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return InSlices(self._content, _TYPES[self._path.suffix])
+
+
+class InSlices(Response):
+    """A large file, sent as fast as its reader takes it, and always whole.
+
+    Starlette's FileResponse has each slice read by a thread, of which there are 40, and obeys ``Range``: 200 clients
+    that asked and did not read cost 50 MB, and 1,500 ranges in one request 0.67 s.
+    """
+
+    def __init__(self, content: mmap.mmap, media: str) -> None:
+        length = str(len(content))
+        super().__init__(media_type=media, headers={"cache-control": "max-age=86400", "content-length": length})
+        self._content = content
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as every response
+        """Send the file."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        end = len(self._content)
+        for at in range(0, end, SLICE_BYTES):
+            part = self._content[at : at + SLICE_BYTES]
+            await send({"type": "http.response.body", "body": part, "more_body": at + SLICE_BYTES < end})
 
 
 def swagger_path(name: str) -> Path | None:

@@ -91,7 +91,7 @@ def add_handlers(app: FastAPI) -> None:
 async def _http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    path = request.url.path
+    path = request.scope["path"]
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"allow": "GET" if path == "/events" else "GET, HEAD"}
         return problem(
@@ -107,14 +107,14 @@ async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors() if isinstance(error, RequestValidationError) else ()
     errors = tuple(FieldError(".".join(map(str, one["loc"])), str(one["msg"])) for one in found)
     detail = "; ".join(f"{one.location}: {one.message}" for one in errors)
-    return problem(422, detail, instance=request.url.path, errors=errors)
+    return problem(422, detail, instance=request.scope["path"], errors=errors)
 
 
 async def _segment(request: Request, error: Exception) -> Response:
     if not isinstance(error, sm.SegmentError):
         raise error
-    return no_sampler(error, request.url.path)
+    return no_sampler(error, request.scope["path"])
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the log has it, the client not
-    return problem(500, "an error of this API, which its log describes", instance=request.url.path)
+    return problem(500, "an error of this API, which its log describes", instance=request.scope["path"])

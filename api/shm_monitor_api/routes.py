@@ -71,7 +71,7 @@ def answered(request: Request, reading: Reading, make: Callable[[], object], key
     media = chosen(headers.get(b"accept", b"").decode("latin-1"))
     if media is None:
         detail = f"no format of ours is among those; there are: {', '.join(DATA_FORMATS)}"
-        return problems.problem(406, detail, instance=request.url.path)
+        return problems.problem(406, detail, instance=request.scope["path"])
     match = headers.get(b"if-none-match")
     if match is not None and holds(match.decode("latin-1"), reading.etag):
         return kept(reading, NOT_MODIFIED, lambda: NotModified(reading))
@@ -158,12 +158,12 @@ class DataRoutes:
         if values > self._history_values_max:
             limit = self._history_values_max
             detail = f"up to {values} numbers, allowed are {limit}; try: fewer metrics, fewer seconds, a larger step"
-            return problems.problem(403, detail, instance=request.url.path)
+            return problems.problem(403, detail, instance=request.scope["path"])
         try:
             columns = self._reader.history(metrics=names, seconds=seconds, since=since, step=step)
         except sm.UnknownMetricError as error:
             detail = f"no metric {error.asked!r}; GET /schema lists them all"
-            return problems.problem(404, detail, instance=request.url.path, kind=problems.UNKNOWN_METRIC)
+            return problems.problem(404, detail, instance=request.scope["path"], kind=problems.UNKNOWN_METRIC)
         return answered(request, reading, lambda: columns)
 
     def _most_values(
@@ -172,7 +172,8 @@ class DataRoutes:
         """Return how many numbers a history can have at most, without reading it."""
         view = self._reader.view()
         samples = min(max(newest.sequence - since, 0), view.header.slot_count)
-        if seconds is not None and newest.interval_seconds > 0:
+        # Compared before it is divided: 1e308 seconds of samples at 20 Hz are more than a float can count.
+        if seconds is not None and seconds < samples * newest.interval_seconds:
             samples = min(samples, int(seconds / newest.interval_seconds) + 2)
         columns = view.schema.rolled_count if names is None else len(set(names))
         return math.ceil(samples / step) * columns
@@ -192,7 +193,7 @@ class DataRoutes:
         return problems.problem(
             503,
             detail,
-            instance=request.url.path,
+            instance=request.scope["path"],
             kind=problems.NOT_READY,
             headers={"retry-after": problems.RETRY_SECONDS},
         )

@@ -25,7 +25,7 @@ class StreamRoutes:
 
     async def get_events(self, request: Request) -> Response:
         """Stream server-sent events: ``snapshot``, ``prune`` on change, ``stale``; ``id:`` is the sequence."""
-        path = request.url.path
+        path = request.scope["path"]
         if chosen(request.headers.get("accept", ""), EVENT_FORMATS) is None:
             return problems.problem(406, "this is a stream of text/event-stream", instance=path)
         if not self._stream.take_seat():

@@ -189,14 +189,14 @@ def test_requests_are_not_logged_unless_asked_for(name: str) -> None:
 def test_the_log_speaks_json(name: str) -> None:
     options = ("--name", name, "--bind", "127.0.0.1:0", "--access-log", "--log-format", "json")
     with ApiProcess(*options, environ={"SHM_MONITOR_TOKEN": TOKEN}) as started:
-        httpx.get(f"{started.url}/snapshot?x=1", headers={"authorization": "Bearer nonsense"})
+        httpx.get(f"{started.url}/snapshot?token={TOKEN}", headers={"authorization": "Bearer nonsense"})
         started.stop()
     lines = [json.loads(line) for line in started.log.splitlines()]
 
     assert lines[0]["message"].startswith("listening on http://127.0.0.1:")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", lines[0]["time"])
     asked = next(line for line in lines if "path" in line)
-    assert (asked["method"], asked["path"], asked["status"]) == ("GET", "/snapshot?x=1", 401)
+    assert (asked["method"], asked["path"], asked["status"]) == ("GET", "/snapshot?...", 401)
     assert TOKEN not in started.log
 
 

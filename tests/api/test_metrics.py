@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BASE_UNITS = ("_ratio", "_bytes", "_seconds", "_celsius", "_watts")
 WITHOUT_UNIT = ("_live", "_active", "_level", "_success", "_info", "_episodes", "_errors")
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
+TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 NAN = float("nan")
 
 
@@ -200,3 +202,29 @@ def test_labels_with_quotes_are_escaped() -> None:
     found = {row.labels["scope"] for f in text_families(text) for row in f.samples if "scope" in row.labels}
 
     assert odd in found
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("application/openmetrics-text;version=foo", OPENMETRICS_TYPE),
+        (
+            "application/openmetrics-text;version=1.0.0\u00e9",
+            OPENMETRICS_TYPE,
+        ),
+        ("application/openmetrics-text;version=", OPENMETRICS_TYPE),
+        ("text/plain;version=foo", TEXT_TYPE),
+        ("text/plain;version=1.0.0;escaping=allow-utf-8", TEXT_TYPE),
+        ("application/openmetrics-text;q=nan, text/plain", TEXT_TYPE),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            OPENMETRICS_TYPE,
+        ),
+        ("text/html", TEXT_TYPE),
+    ],
+)
+def test_the_format_is_one_of_ours_whatever_version_is_asked_for(ask: Asked, accept: str, media: str) -> None:
+    """A version was spelled back as the client spelled it, and one that is no number was a 500."""
+    response = ask("/metrics", headers={"accept": accept.encode("latin-1")})
+
+    assert (response.status_code, response.headers["content-type"]) == (200, media)

@@ -138,6 +138,16 @@ def test_swagger_ui_comes_from_an_installed_package(ask: Asked, name: str) -> No
     assert response.headers["content-type"].startswith(("text/javascript", "text/css"))
 
 
+@pytest.mark.skipif(not HAS_SWAGGER, reason="fastapi-offline, which brings Swagger UI, is not installed")
+def test_an_asset_is_always_sent_whole(ask: Asked) -> None:
+    """Ranges are an offer that may be left (RFC 9110, 14.2), and 1,500 of them in one request are no good one."""
+    ranges = "bytes=" + ",".join(f"{at}-{at + 1}" for at in range(0, 3000, 2))
+    response = ask(f"/docs/{SWAGGER_FILES[0]}", headers={"range": ranges})
+
+    assert response.status_code == 200
+    assert len(response.content) == int(response.headers["content-length"])
+
+
 def test_without_swagger_ui_the_page_leads_to_the_document(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shm_monitor_api.pages.SWAGGER_PACKAGE", "not_installed_at_all")
     bare = asked("nobody")

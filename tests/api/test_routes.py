@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -10,7 +11,9 @@ import msgspec
 import pytest
 
 import shm_monitor as sm
+from shm_monitor.collectors.network import interface_metrics
 from tests.support.api_server import PATHS, Asked, MortalSampler, asked
+from tests.support.fake_sampler import FakeReadings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -313,3 +316,36 @@ def test_samples_read_shortly_after_each_other_are_read_once(ask: Asked) -> None
     again = ask("/snapshot").json()
 
     assert first["sequence"] == again["sequence"]
+
+
+@pytest.mark.parametrize("seconds", ["1e308", "1e300", "1.7976931348623157e308", "1e-320", "5e-324"])
+def test_more_seconds_than_can_be_counted_are_all_there_are(ask: Asked, seconds: str) -> None:
+    """1e308 s of samples at 20 Hz are infinitely many, which no integer is."""
+    assert ask(f"/history?seconds={seconds}").status_code == 200
+
+
+class NamedInBytes(FakeReadings):
+    """Readings of an interface whose name is not UTF-8: the kernel takes any bytes but / and blanks."""
+
+    def __init__(self, *, gpus: int = 0) -> None:
+        super().__init__(gpus=gpus)
+        rows = interface_metrics(os.fsdecode(b"w\xff0"))
+        self.values |= {row.name: 1.0 for row in rows}
+        self.metrics = (*self.metrics, *rows)
+
+
+def test_an_interface_that_is_named_in_other_bytes_than_utf8_is_shown_by_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.fake_sampler.FakeReadings", NamedInBytes)
+    sampler = MortalSampler(name)
+    sampler.feed(50.0)
+    ask = asked(name)
+    try:
+        assert list(ask("/snapshot").json()["network"]["interfaces"]) == ["w\\xff0"]
+        assert 'device="w\\\\xff0"' in ask("/metrics").text
+        for path in (*PATHS, "/metrics"):
+            for accept in ("application/json", "application/msgpack"):
+                assert ask(path, headers={"accept": accept}).status_code == 200
+    finally:
+        sampler.die()

@@ -7,7 +7,6 @@ import contextlib
 import json
 import socket
 import ssl
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,10 @@ import pytest
 import shm_monitor as sm
 from shm_monitor_api import ApiConfig, create_app
 from shm_monitor_api.__main__ import settings
-from shm_monitor_api.guard import is_loopback
+from shm_monitor_api.guard import is_local, is_loopback
 from shm_monitor_api.server import Address, check_exposure
 from tests.support.api_server import TOKEN, ApiProcess, Asked, asked, connected, exchanged, received
+from tests.support.certificate import Certificate, made_certificate
 from tests.support.fake_sampler import FakeSampler
 
 if TYPE_CHECKING:
@@ -79,7 +79,22 @@ def assert_refused(started: ApiProcess, words: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8909", "127.0.0.1.evil.example", "localhost.evil.example", "", "10.0.0.1", "["],
+    [
+        "evil.example",
+        "evil.example:8909",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "",
+        "10.0.0.1",
+        "[",
+        "[127.0.0.1]evil",
+        "[127.0.0.1]",
+        "[::1]evil",
+        "[::1]:80evil",
+        "127.0.0.1:evil",
+        "::1",
+        "localhost:80:80",
+    ],
 )
 @pytest.mark.parametrize("path", ["/snapshot", "/healthz", "/", "/nope"])
 def test_the_name_of_another_host_is_refused(ask: Asked, path: str, host: str) -> None:
@@ -313,6 +328,12 @@ def test_another_server_cannot_open_it_to_other_machines_either(name: str) -> No
     assert "SHM_MONITOR_TOKEN" in response.json()["detail"]
 
 
+def test_a_server_that_does_not_say_where_a_request_arrived_gets_no_answer_for_it() -> None:
+    assert not is_local(None)
+    assert is_local(("/run/api.sock", None))
+    assert is_local(("127.0.0.1", 8909))
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [
@@ -479,24 +500,15 @@ def test_an_upgrade_to_a_websocket_is_not_understood(server: ApiProcess) -> None
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    try:
-        subprocess.run(["openssl", *kind, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("no openssl here to make a certificate")
-    return cert, key
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return made_certificate(tmp_path_factory.mktemp("tls"))
 
 
-def test_tls_is_served_and_plain_http_is_not(certificate: tuple[Path, Path]) -> None:
+def test_tls_is_served_and_plain_http_is_not(certificate: Certificate) -> None:
     cert, key = certificate
-    options = ("--bind", "localhost:0", "--tls-cert", str(cert), "--tls-key", str(key))
+    options = ("--bind", "localhost:0", "--tls-cert", cert, "--tls-key", key)
     with ApiProcess("--name", "test-api-tls", *options) as server:
-        trusted = ssl.create_default_context(cafile=str(cert))
+        trusted = ssl.create_default_context(cafile=cert)
         response = httpx.get(f"https://localhost:{server.port}/healthz", verify=trusted)
         plain = exchanged(server.port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 

@@ -1,4 +1,4 @@
-"""Clients of this machine's loopback that mean harm, bounded in count and time, and what the API looks like under them."""
+"""Clients of this machine's loopback that mean harm, bounded in count and time, and how the API fares."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pipelined(port: int, seconds: float, *, path: str = "/snapshot", connections
 
 
 def silent(port: int, seconds: float, *, first: bytes = b"", connections: int = 2000, each: int = 50) -> int:
-    """Open *connections* that send *first* and never finish a handshake, *each* per 20 ms; return how many were made."""
+    """Open *connections* that send *first* and no more, *each* per 20 ms; return how many were made."""
     end, made = time.monotonic() + seconds, 0
     with contextlib.ExitStack() as stack:
         while time.monotonic() < end:
