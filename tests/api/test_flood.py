@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MORE_BYTES_MAX = 40 * 2**20
-SECONDS = 4.0
+SECONDS = 2.0
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"  # the beginning of a handshake
 
 
@@ -51,7 +51,7 @@ def assert_bounded(flood: Flood, server: ApiProcess, tls: ssl.SSLContext | None 
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("path", ["/snapshot", "/docs/swagger-ui-bundle.js"])
+@pytest.mark.parametrize("path", ["/snapshot", pytest.param("/docs/swagger-ui-bundle.js", marks=pytest.mark.slow)])
 def test_requests_sent_ahead_and_never_read_are_bounded(server: ApiProcess, path: str) -> None:
     flood = Flood(lambda: pipelined(server.port, SECONDS, path=path))
     assert_bounded(flood, server)
@@ -59,7 +59,9 @@ def test_requests_sent_ahead_and_never_read_are_bounded(server: ApiProcess, path
     assert flood.count > 0
 
 
-@pytest.mark.parametrize("first", [b"", HELLO], ids=["silent", "a beginning"])
+@pytest.mark.parametrize(
+    "first", [pytest.param(b"", id="silent"), pytest.param(HELLO, id="a beginning", marks=pytest.mark.slow)]
+)
 def test_connections_that_never_shake_hands_are_bounded(name: str, certificate: Certificate, first: bytes) -> None:
     options = ("--bind", "localhost:0", "--tls-cert", certificate.cert, "--tls-key", certificate.key)
     with ApiProcess("--name", name, *options) as server:
@@ -69,6 +71,7 @@ def test_connections_that_never_shake_hands_are_bounded(name: str, certificate: 
     assert flood.count > 1024
 
 
+@pytest.mark.slow
 def test_connections_that_say_nothing_are_bounded(server: ApiProcess) -> None:
     assert_bounded(Flood(lambda: silent(server.port, SECONDS)), server)
 
