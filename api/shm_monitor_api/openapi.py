@@ -130,6 +130,8 @@ def completed(document: Document, *, needs_token: bool) -> Document:
 def schemas() -> Document:
     """Return the schemas of all Structs, by name."""
     _, found = msgspec.json.schema_components(STRUCTS, ref_template=_TEMPLATE)
+    # For a reader in Python that does not insist on a sampler; over HTTP that is a 503.
+    del found[sm.Explanation.__name__]["properties"]["no_sampler"]
     for name, schema in found.items():
         if name != Problem.__name__:
             _require_all(schema)
