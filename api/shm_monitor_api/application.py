@@ -63,9 +63,7 @@ def create_app(config: ApiConfig | None = None) -> FastAPI:
         ConfigError: the name of the sampler, or the token, is none.
     """
     config = ApiConfig.from_environ() if config is None else config
-    reader = sm.attach(config.name, timeout=0.0, required=False)
-    reader.required = True  # it may come late, but where there is none each route says so
-    readings = Readings(reader)
+    readings = Readings(reader_of(config.name))
     stream = EventStream(readings, max_clients=config.max_event_clients)
     app = MonitorApp(
         title=openapi.TITLE,
@@ -88,6 +86,20 @@ def create_app(config: ApiConfig | None = None) -> FastAPI:
     problems.add_handlers(app)
     app.add_middleware(Guard, config=config)
     return app
+
+
+def reader_of(name: str | None) -> sm.Reader:
+    """Return a reader of the sampler *name*, which may come late: until then each route says that there is none.
+
+    Raises:
+        ConfigError: no sampler can have that name.
+    """
+    try:
+        return sm.attach(name, timeout=0.0)
+    except sm.SegmentError:
+        reader = sm.attach(name, timeout=0.0, required=False)
+        reader.required = True
+        return reader
 
 
 def _add_data(app: FastAPI, routes: DataRoutes) -> None:
