@@ -44,13 +44,13 @@ def _made_again(kind: type[MonitorError], args: tuple[object, ...]) -> MonitorEr
 class ConfigError(MonitorError):
     """A setting is of the wrong type, out of range, contradictory (to the setting *other*) or unknown."""
 
-    def __init__(self, key: str, value: object, source: str, allowed: str, *, other: str = "") -> None:
+    def __init__(self, key: str, value: object, origin: str, allowed: str, *, other: str = "") -> None:
         shown = repr(value)
         shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
-        super().__init__(f"{key}={shown} (from {source}): {allowed}; try: shm-monitor config show")
+        super().__init__(f"{key}={shown} (from {origin}): {allowed}; try: shm-monitor config show")
         self.key = key
         self.value = value
-        self.source = source
+        self.origin = origin
         self.allowed = allowed
         self.other = other
 

@@ -13,7 +13,7 @@ import msgspec
 import shm_monitor as sm
 from shm_monitor_api.logs import LEVELS
 from shm_monitor_api.server import DEFAULT_BIND, Address, PortTakenError, Serving, serve
-from shm_monitor_api.settings import ApiConfig, read_token
+from shm_monitor_api.settings import BIND_VARIABLE, ApiConfig, read_token, said
 
 USAGE = 2  # as everywhere in shm-monitor: what another start would not put right
 DESCRIPTION = """\
@@ -56,7 +56,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tup
     if (given.tls_cert is None) != (given.tls_key is None):
         raise sm.ConfigError("tls_key", given.tls_key, "argument", "--tls-cert and --tls-key go together")
     serving = Serving(
-        address=Address.parse(given.bind or environ.get("SHM_MONITOR_BIND") or DEFAULT_BIND),
+        address=Address.parse(given.bind or said(environ, BIND_VARIABLE) or DEFAULT_BIND),
         tls_cert=given.tls_cert,
         tls_key=given.tls_key,
         access_log=given.access_log,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Self
 
 import msgspec
 
 import shm_monitor as sm
+from shm_monitor.config.origins import uncommented
+from shm_monitor.config.text import reason_of, text_of
 
+NAME_VARIABLE = "SHM_MONITOR_NAME"
+BIND_VARIABLE = "SHM_MONITOR_BIND"
 TOKEN_VARIABLE = "SHM_MONITOR_TOKEN"  # noqa: S105 - names of variables, not their values
 TOKEN_FILE_VARIABLE = "SHM_MONITOR_TOKEN_FILE"  # noqa: S105
 HOSTS_VARIABLE = "SHM_MONITOR_ALLOWED_HOSTS"
@@ -59,8 +62,13 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             ConfigError: the token is unusable, or its file cannot be read.
         """
         found = os.environ if environ is None else environ
-        hosts = tuple(host.strip() for host in found.get(HOSTS_VARIABLE, "").split(",") if host.strip())
-        return cls(name=found.get("SHM_MONITOR_NAME") or None, token=token_from(found), allowed_hosts=hosts)
+        hosts = tuple(host.strip() for host in said(found, HOSTS_VARIABLE).split(",") if host.strip())
+        return cls(name=said(found, NAME_VARIABLE) or None, token=token_from(found), allowed_hosts=hosts)
+
+
+def said(environ: Mapping[str, str], key: str) -> str:
+    """Return what *environ* says of *key*, read as settings are: ``docker --env-file`` keeps quotes."""
+    return uncommented(environ.get(key, ""))
 
 
 def token_from(environ: Mapping[str, str]) -> str | None:
@@ -69,7 +77,7 @@ def token_from(environ: Mapping[str, str]) -> str | None:
     Raises:
         ConfigError: both are given; the file cannot be read; the token is too short or cannot be sent.
     """
-    token, path = environ.get(TOKEN_VARIABLE, ""), environ.get(TOKEN_FILE_VARIABLE, "")
+    token, path = said(environ, TOKEN_VARIABLE), said(environ, TOKEN_FILE_VARIABLE)
     if token and path:
         raise sm.ConfigError(TOKEN_FILE_VARIABLE, path, "environment", f"not together with {TOKEN_VARIABLE}")
     if path:
@@ -87,20 +95,19 @@ def read_token(path: str) -> str:
         ConfigError: it cannot be read, or holds no usable token.
     """
     try:
-        token = Path(path).read_text(encoding="ascii").strip()
+        token = text_of(path).strip()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not ASCII text"
-        raise sm.ConfigError("token file", path, "argument", f"must be a readable file: {reason}") from None
+        raise sm.ConfigError("token file", path, "argument", f"must be a readable file: {reason_of(error)}") from None
     check_token(token, path)
     return token
 
 
-def check_token(token: str, source: str) -> None:
+def check_token(token: str, origin: str) -> None:
     """Raise ``ConfigError``, which never shows the token, where *token* is too short or cannot be sent."""
     if len(token) < TOKEN_MIN_LENGTH or not _TOKEN_ALLOWED.fullmatch(token):
         raise sm.ConfigError(
             "token",
             f"({len(token)} characters)",
-            source,
+            origin,
             f"at least {TOKEN_MIN_LENGTH} visible ASCII characters, such as those of: openssl rand -base64 24",
         )

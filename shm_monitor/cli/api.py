@@ -7,22 +7,18 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
-from dotenv import dotenv_values
-
-from shm_monitor.config import sources as config_sources
-from shm_monitor.errors import ConfigError, MissingDependencyError
-from shm_monitor.segment import names
+from shm_monitor.config import origins
+from shm_monitor.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from shm_monitor.config.sources import EnvFile
+    from shm_monitor.config.env_file import EnvFile
 
 MODULE = "shm_monitor_api"
 DEFAULT_BIND = "127.0.0.1:8909"
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", MODULE)
-KEYS = frozenset({names.NAME_VARIABLE}) | config_sources.RESERVED_KEYS
 
 
 def api(given: argparse.Namespace) -> NoReturn:
@@ -62,11 +58,5 @@ def environment(env_file: EnvFile, environ: Mapping[str, str]) -> dict[str, str]
     Raises:
         ConfigError: the file cannot be read.
     """
-    path = config_sources.env_path(env_file)
-    try:
-        lines = {} if path is None else dotenv_values(path, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ConfigError("env_file", str(path), "argument", f"must be a readable text file: {error}") from None
-    found = {key: value for key, value in lines.items() if key in KEYS and value}
     # The same modules as in this process, and nothing of the working directory (-P).
-    return {**found, **environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {**origins.for_serving(env_file), **environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shm_monitor import exits
+from shm_monitor.segment import names
 from shm_monitor.segment.status import LIVE
 from shm_monitor.units import printable, printable_lines
 from shm_monitor.worker.reader import Reader, attach
@@ -51,7 +52,7 @@ def verdict(reader: Reader, *, as_json: bool) -> int:
 
 def status(given: argparse.Namespace) -> int:
     """Print the state of the sampler."""
-    with attach(given.name, timeout=0.0, required=False) as reader:
+    with attach(names.resolve(given.name), timeout=0.0, required=False) as reader:
         found = reader.status()
     print(json.dumps(as_json(found)) if given.json else printable_lines(_table(found)))
     return exits.FINE if found.state == LIVE else exits.NO_SAMPLER

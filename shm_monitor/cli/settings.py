@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from shm_monitor import exits
+from shm_monitor.config.bounds import BOUNDS, from_text
+from shm_monitor.config.origins import shown
 from shm_monitor.config.resource import ResourceConfig, explain
-from shm_monitor.config.settings import RULES, from_text
 from shm_monitor.errors import ConfigError
 from shm_monitor.units import printable
 
@@ -30,9 +31,9 @@ def overrides(given: argparse.Namespace) -> dict[str, object]:
     for text in given.set:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError("--set", text, "argument", "KEY=VALUE, such as check_interval=0.5")
+            raise ConfigError("--set", shown(key, text), "argument", "KEY=VALUE, such as check_interval=0.5")
         field = key.strip().lower()
-        found[field] = from_text(field, value.strip()) if field in RULES else value
+        found[field] = from_text(field, value.strip()) if field in BOUNDS else value
     return found | ({"name": given.name} if given.name else {})
 
 
@@ -40,13 +41,13 @@ def show(given: argparse.Namespace) -> int:
     """Print each effective value and where it came from."""
     settings = explain(given.env_file, None, **overrides(given))
     if given.json:
-        print(json.dumps([{"key": one.key, "value": one.value, "source": one.source} for one in settings], indent=2))
+        print(json.dumps([{"key": one.key, "value": one.value, "origin": one.origin} for one in settings], indent=2))
         return exits.FINE
     width = max(len(one.key) for one in settings)
     values = [_text(one.value) for one in settings]
     value_width = min(max(map(len, values)), 30)
     for one, value in zip(settings, values, strict=True):
-        print(f"{one.key:{width}}  {value:{value_width}}  {printable(one.source)}")
+        print(f"{one.key:{width}}  {value:{value_width}}  {printable(one.origin)}")
     return exits.FINE
 
 

@@ -8,9 +8,10 @@ from typing import Literal
 
 import msgspec
 
-from shm_monitor.config import sources as config_sources
-from shm_monitor.config.settings import Value, check_together, checked, samples
-from shm_monitor.config.sources import EnvFile, Found
+from shm_monitor.config import origins
+from shm_monitor.config.bounds import Value, check_together, checked, samples
+from shm_monitor.config.env_file import EnvFile
+from shm_monitor.config.origins import Found
 from shm_monitor.errors import ConfigError
 
 OnStale = Literal["never", "always", "hold", "raise"]
@@ -94,33 +95,16 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """Return the configuration from arguments, the environment, a ``.env`` file and defaults, strongest first.
 
         Args:
-            env_file: a path; None searches beside the running script, then from the working directory upward;
-                False or ``""`` reads none.
+            env_file: a path; None searches beside the running script, then from the working directory upward, where
+                nobody else can put a file; False or ``""`` reads none.
             environ: in place of ``os.environ``, which is only ever read.
             overrides: settings by field name.
 
         Raises:
-            ConfigError: names the key as written, the value, the source and what is allowed.
+            ConfigError: names the key as written, the value, the origin and what is allowed.
         """
-        found = config_sources.collect(env_file, os.environ if environ is None else environ, overrides)
+        found = origins.collect(env_file, os.environ if environ is None else environ, overrides)
         return _built(found)
-
-    def encode(self) -> bytes:
-        """Return the MessagePack that hands this configuration to the sampler process."""
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def decode(cls, data: bytes) -> ResourceConfig:
-        """Return the configuration that :meth:`encode` wrote.
-
-        Raises:
-            ConfigError: the bytes are no configuration, or not a valid one.
-        """
-        try:
-            return msgspec.msgpack.decode(data, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            shown = bytes(data[:16])
-            raise ConfigError("configuration", shown, "encoded bytes", f"not what encode() writes: {error}") from None
 
     @property
     def stale_after_seconds(self) -> float:
@@ -149,36 +133,36 @@ class Setting(msgspec.Struct, frozen=True):
     Args:
         key: the setting.
         value: what is in force; null where a default of its own takes its place.
-        source: default, argument, environment, or the file and the line.
+        origin: default, argument, environment, or the file and the line.
         written_as: the key as it stands there; empty for a default.
     """
 
     key: str
     value: Value
-    source: str
+    origin: str
     written_as: str = ""
 
 
 def explain(env_file: EnvFile = None, environ: Mapping[str, str] | None = None, **overrides: object) -> list[Setting]:
-    """Return every setting that :meth:`ResourceConfig.load` with the same arguments obeys, with its source.
+    """Return every setting that :meth:`ResourceConfig.load` with the same arguments obeys, with its origin.
 
     Raises:
         ConfigError: as ``load`` does.
     """
-    found = config_sources.collect(env_file, os.environ if environ is None else environ, overrides)
+    found = origins.collect(env_file, os.environ if environ is None else environ, overrides)
     config = _built(found)
     default = Found("", None, "default")
-    origins = {key: found.get(key, default) for key in config.__struct_fields__}
-    return [Setting(key, getattr(config, key), origin.source, origin.key) for key, origin in origins.items()]
+    chosen = {key: found.get(key, default) for key in config.__struct_fields__}
+    return [Setting(key, getattr(config, key), one.origin, one.key) for key, one in chosen.items()]
 
 
 def _built(found: Mapping[str, Found]) -> ResourceConfig:
-    """Return the configuration of *found*; an error names the source of the value, not the constructor."""
+    """Return the configuration of *found*; an error names the origin of the value, not the constructor."""
     try:
         return ResourceConfig(**{key: one.value for key, one in found.items()})  # type: ignore[arg-type]
     except ConfigError as error:
         one = found.get(error.key, Found(error.key, error.value, "default"))
         allowed = error.allowed
         if error.other:
-            allowed += f" (from {found[error.other].source if error.other in found else 'default'})"
-        raise ConfigError(one.key, error.value, one.source, allowed, other=error.other) from None
+            allowed += f" (from {found[error.other].origin if error.other in found else 'default'})"
+        raise ConfigError(one.key, error.value, one.origin, allowed, other=error.other) from None

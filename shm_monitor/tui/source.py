@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shm_monitor.errors import ConfigError, MonitorError, SegmentError
-from shm_monitor.segment import layout
+from shm_monitor.segment import layout, names
 from shm_monitor.segment.status import LIVE
 from shm_monitor.snapshot.decoder import Decoder
 from shm_monitor.snapshot.structs import Snapshot
@@ -78,7 +78,7 @@ class LocalSource:
 
     def __init__(self, name: str | None) -> None:
         """Look for the sampler *name*, which may come later."""
-        self._reader: Reader = attach(name, timeout=0.0, required=False)
+        self._reader: Reader = attach(names.resolve(name), timeout=0.0, required=False)
         self._reader.required = True  # once it was there, its absence is worth a message
         self.title = self._reader.name
 

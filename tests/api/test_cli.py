@@ -84,6 +84,41 @@ def test_the_env_file_speaks_to_the_api_and_the_environment_wins(tmp_path: Path)
     assert not {"MAX_MEMORY_USAGE_MB", "OTHER"} & set(found)
 
 
+def test_a_file_that_nobody_named_says_no_more_than_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who is served is not for a file to say that happens to lie here."""
+    serving = dict.fromkeys(("BIND", "TOKEN", "TOKEN_FILE", "ALLOWED_HOSTS"), "hunter2")
+    lines = [*(f"SHM_MONITOR_{key}={text}" for key, text in serving.items()), "NAME=training"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+
+    found = api.environment(None, {})
+    assert {key: found[key] for key in found if key.startswith("SHM_MONITOR_")} == {"SHM_MONITOR_NAME": "training"}
+    assert caplog.text.count("is left out: who is served") == 4
+    assert "SHM_MONITOR_TOKEN (from " in caplog.text
+    assert "hunter2" not in caplog.text
+    assert api.environment(".env", {})["SHM_MONITOR_TOKEN"] == "hunter2"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8-sig", "utf-16"])
+def test_a_token_is_read_as_the_settings_are(tmp_path: Path, encoding: str) -> None:
+    file, env = tmp_path / "token", tmp_path / "api.env"
+    file.write_bytes(f"{TOKEN}\r\n".encode(encoding))
+    env.write_bytes(f'SHM_MONITOR_TOKEN="{TOKEN}"  # ours\r\n'.encode(encoding))
+
+    assert settings(["--token-file", str(file)], {})[0].token == TOKEN
+    assert settings([], api.environment(env, {}))[0].token == TOKEN
+    assert settings([], {"SHM_MONITOR_TOKEN": f"'{TOKEN}'"})[0].token == TOKEN, "docker --env-file keeps quotes"
+
+
+def test_a_token_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "token").open("wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(sm.ConfigError, match="more than 64 KiB"):
+        settings(["--token-file", str(tmp_path / "token")], {})
+
+
 def test_half_of_tls_is_refused() -> None:
     with pytest.raises(sm.ConfigError, match="go together"):
         settings(["--tls-cert", "cert.pem"], {})

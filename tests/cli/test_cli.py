@@ -222,14 +222,14 @@ def test_run_tells_systemd_that_it_is_ready_and_alive(name: str, tmp_path: Path)
     assert process.returncode == 0
 
 
-def test_config_show_names_the_source_of_each_value(tmp_path: Path) -> None:
+def test_config_show_names_the_origin_of_each_value(tmp_path: Path) -> None:
     file = tmp_path / "my.env"
     file.write_text("CHECK_INTERVAL=0.5 # twice a second\n", encoding="utf-8")
 
     status, out, _ = finished(
         "config", "show", "--env-file", str(file), "--set", "forecast_horizon=2", "--json", MAX_CPU_USAGE_PERCENT="70"
     )
-    found = {row["key"]: (row["value"], row["source"]) for row in json.loads(out)}
+    found = {row["key"]: (row["value"], row["origin"]) for row in json.loads(out)}
 
     assert status == 0
     assert found["check_interval"][0] == 0.5
@@ -314,3 +314,11 @@ def test_the_address_that_is_shown_is_the_one_that_is_served() -> None:
     assert api.url(None, {}) == f"http://{server.DEFAULT_BIND}"
     assert api.url("127.0.0.1:1", {"SHM_MONITOR_BIND": "127.0.0.1:2"}) == "http://127.0.0.1:1"
     assert api.url(None, {"SHM_MONITOR_BIND": "127.0.0.1:2"}) == "http://127.0.0.1:2"
+
+
+@pytest.mark.parametrize("verb", ["status", "snapshot", "check", "schema"])
+def test_a_name_that_no_sampler_can_have_is_usage(verb: str) -> None:
+    status, out, err = finished(verb, "--name", "../x")
+
+    assert (status, out) == (2, "")
+    assert "letters, digits" in err

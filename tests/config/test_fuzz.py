@@ -5,14 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shm_monitor.config.bounds import BOUNDS
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.config.settings import RULES
 from shm_monitor.errors import ConfigError
 
-KEYS = st.sampled_from([key.upper() for key in RULES])
+KEYS = st.sampled_from([key.upper() for key in BOUNDS])
 NAMES = (
     KEYS | KEYS.map("SHM_MONITOR_{}".format) | st.text(max_size=12).map("SHM_MONITOR_{}".format) | st.text(max_size=8)
 )
@@ -33,7 +34,7 @@ OBJECTS = st.recursive(
 
 def assert_usable(config: ResourceConfig) -> None:
     """A configuration that was let in can be handed over, and its ring has a size."""
-    assert ResourceConfig.decode(config.encode()) == config
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=ResourceConfig) == config
     assert 8 < config.history_slots < 2**32
     assert config.observation_period >= config.check_interval > 0
     assert config.stale_after_seconds > config.check_interval
@@ -67,7 +68,7 @@ def assert_file_is_obeyed_or_refused(data: bytes) -> None:
             return
 
 
-@given(overrides=st.dictionaries(st.sampled_from(list(RULES)) | st.just("no_such_setting"), OBJECTS, max_size=4))
+@given(overrides=st.dictionaries(st.sampled_from(list(BOUNDS)) | st.just("no_such_setting"), OBJECTS, max_size=4))
 def test_any_arguments_are_obeyed_or_refused(overrides: dict[str, object]) -> None:
     try:
         assert_usable(ResourceConfig.load("", {}, **overrides))

@@ -1,4 +1,4 @@
-"""ResourceConfig.load: which source wins, how a .env file is read, and what an error says."""
+"""ResourceConfig.load: which origin wins, how a .env file is read, and what an error says."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shm_monitor.config.bounds import BOUNDS
+from shm_monitor.config.origins import RESERVED_KEYS
 from shm_monitor.config.resource import ResourceConfig, explain
-from shm_monitor.config.settings import RULES
-from shm_monitor.config.sources import RESERVED_KEYS, find_env_file
 from shm_monitor.errors import ConfigError
 
 
@@ -63,7 +63,7 @@ SPELLED: dict[str, tuple[str, object]] = {
 
 
 def test_the_table_of_this_test_has_every_setting() -> None:
-    assert SPELLED.keys() == RULES.keys()
+    assert SPELLED.keys() == BOUNDS.keys()
 
 
 @pytest.mark.parametrize("key", SPELLED)
@@ -98,7 +98,7 @@ def test_bare_gpus_in_the_environment_are_not_ours() -> None:
     assert ResourceConfig.load("", {"GPUS": "8"}).gpus is None
 
 
-def test_the_strongest_source_wins(env_file: Path) -> None:
+def test_the_strongest_origin_wins(env_file: Path) -> None:
     env_file.write_text("CHECK_INTERVAL=2\nOBSERVATION_PERIOD=20\nFORECAST_HORIZON=6\n")
     environ = {"CHECK_INTERVAL": "3", "OBSERVATION_PERIOD": "30"}
 
@@ -108,7 +108,7 @@ def test_the_strongest_source_wins(env_file: Path) -> None:
     assert config.target_utilization == 0.9
 
 
-def test_the_prefixed_key_wins_within_a_source_and_the_source_wins_over_the_prefix(env_file: Path) -> None:
+def test_the_prefixed_key_wins_within_an_origin_and_the_origin_wins_over_the_prefix(env_file: Path) -> None:
     content = "SHM_MONITOR_CHECK_INTERVAL=2\nCHECK_INTERVAL=3\n"
 
     assert load(env_file, content).check_interval == 2.0
@@ -134,9 +134,6 @@ def test_an_argument_of_none_asks_for_the_default_of_the_setting(env_file: Path)
         "OBSERVATION_PERIOD='15.0'",
         "  OBSERVATION_PERIOD=15.0  ",
         "OBSERVATION_PERIOD=99\nOBSERVATION_PERIOD=15.0",
-        "HALF=7.5\nOBSERVATION_PERIOD=1${TAIL:-5}.0",
-        "WHOLE=15.0\nOBSERVATION_PERIOD=${WHOLE}",
-        "OBSERVATION_PERIOD=${GIVEN}",
         "# OBSERVATION_PERIOD=99\n\n\nOBSERVATION_PERIOD=15.0",
         "OBSERVATION_PERIOD=15.0\nOBSERVATION_PERIOD=",
     ],
@@ -146,7 +143,7 @@ def test_an_argument_of_none_asks_for_the_default_of_the_setting(env_file: Path)
 def test_a_file_is_read_however_it_is_written(line: str, newline: str, mark: bytes, env_file: Path) -> None:
     content = mark + (line.replace("\n", newline) + newline).encode()
 
-    assert load(env_file, content, {"GIVEN": "15.0"}).observation_period == 15.0
+    assert load(env_file, content).observation_period == 15.0
 
 
 def test_a_file_written_by_windows_powershell_is_read(env_file: Path) -> None:
@@ -184,14 +181,14 @@ def test_words_stand_for_the_default_all_and_none(key: str, text: str, value: ob
 def test_an_error_in_a_file_names_key_value_file_line_and_what_is_allowed(env_file: Path) -> None:
     error = refused(env_file, "# limits\n\nFOO='a\nb'\n\nMAX_CPU_USAGE_PERCENT=170.0  # too much\n")
 
-    assert (error.key, error.value, error.source) == ("MAX_CPU_USAGE_PERCENT", "170.0", f"{env_file} line 6")
+    assert (error.key, error.value, error.origin) == ("MAX_CPU_USAGE_PERCENT", "170.0", f"{env_file} line 6")
     assert "number above 0 and at most 100 percent" in error.allowed
     assert all(part in str(error) for part in ("MAX_CPU_USAGE_PERCENT", "170.0", f"{env_file} line 6", "100 percent"))
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_lines_are_counted_for_every_kind_of_line_end(newline: str, env_file: Path) -> None:
-    assert refused(env_file, newline.join(["A=1", "", "# b", "ENABLED=perhaps", ""])).source.endswith(" line 4")
+    assert refused(env_file, newline.join(["A=1", "", "# b", "ENABLED=perhaps", ""])).origin.endswith(" line 4")
 
 
 def test_an_error_in_the_environment_names_the_key_as_written() -> None:
@@ -199,20 +196,20 @@ def test_an_error_in_the_environment_names_the_key_as_written() -> None:
         ResourceConfig.load("", {"SHM_MONITOR_CHECK_INTERVAL": "fast"})
 
     assert (caught.value.key, caught.value.value) == ("SHM_MONITOR_CHECK_INTERVAL", "fast")
-    assert caught.value.source == "environment"
+    assert caught.value.origin == "environment"
 
 
 def test_an_error_in_an_argument_names_the_argument() -> None:
     with pytest.raises(ConfigError) as caught:
         ResourceConfig.load("", {"CHECK_INTERVAL": "2"}, check_interval=0)
 
-    assert (caught.value.key, caught.value.value, caught.value.source) == ("check_interval", 0, "argument")
+    assert (caught.value.key, caught.value.value, caught.value.origin) == ("check_interval", 0, "argument")
 
 
-def test_a_contradiction_names_both_keys_and_both_sources(env_file: Path) -> None:
+def test_a_contradiction_names_both_keys_and_both_origins(env_file: Path) -> None:
     error = refused(env_file, "OBSERVATION_PERIOD=5\n", {"CHECK_INTERVAL": "30"})
 
-    assert (error.key, error.other, error.source) == ("OBSERVATION_PERIOD", "check_interval", f"{env_file} line 1")
+    assert (error.key, error.other, error.origin) == ("OBSERVATION_PERIOD", "check_interval", f"{env_file} line 1")
     assert "check_interval=30.0 (from environment)" in str(error)
 
 
@@ -243,6 +240,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_known() -> None:
 def test_a_key_that_looks_like_a_secret_is_refused_without_its_value(env_file: Path) -> None:
     for error in (
         refused(env_file, "", {"SHM_MONITOR_TOKN": "hunter2"}),
+        refused(env_file, "SHM_MONITOR_TOKN=hunter2"),
         refused(env_file, "SHM_MONITOR_TOKEN='hunter2"),
     ):
         assert "hunter2" not in str(error)
@@ -256,10 +254,63 @@ def test_foreign_keys_and_reserved_ones_are_left_alone(env_file: Path) -> None:
     assert load(env_file, content, foreign) == ResourceConfig()
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("CHEK_INTERVAL", "CHECK_INTERVAL"),
+        ("CHECK_INTERVALS", "CHECK_INTERVAL"),
+        ("CHECK_INTERVLA", "CHECK_INTERVAL"),
+        ("OBSERVATION-PERIOD", "OBSERVATION_PERIOD"),
+        ("ENABLE", "ENABLED"),
+        ("GPU", "GPUS"),
+    ],
+)
+def test_a_bare_key_one_edit_from_a_known_one_is_warned_of(
+    key: str, meant: str, env_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(env_file, f"A=1\n{key}=hunter2\n") == ResourceConfig()
+    assert f"{key} (from {env_file} line 2) is no setting and is left out; did you mean {meant}?" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_in_the_environment_too_where_the_key_is_more_than_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """Strangers' variables are everywhere: GPU=0, SCOPES=read."""
+    ResourceConfig.load("", {"CHEK_INTERVAL": "2", "GPU": "0", "SCOPES": "read"})
+    assert [record.getMessage() for record in caplog.records] == [
+        "CHEK_INTERVAL (from environment) is no setting and is left out; did you mean CHECK_INTERVAL?"
+    ]
+
+
+@pytest.mark.parametrize("key", ["CHEK_INTERVALS", "INTERVAL", "PERIOD", "PATH", "MAX_MEMORY_MB"])
+def test_a_key_that_is_further_away_is_somebody_elses(
+    key: str, env_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(env_file, f"{key}=2\n") == ResourceConfig()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("text", ["${SECRET}", "$SECRET", "1${SECRET:-5}", '"${SECRET}"', "${OBSERVATION_PERIOD}"])
+@pytest.mark.parametrize("key", ["OBSERVATION_PERIOD", "SHM_MONITOR_SCOPE", "MOUNTS"])
+def test_no_variable_is_filled_in(key: str, text: str, env_file: Path) -> None:
+    """What the environment holds must not end in a message, a name or a path."""
+    error = refused(env_file, f"SECRET=hunter2\n{key}={text}\n", {"SECRET": "hunter3"})
+
+    assert "hunter" not in f"{error} {error.value!r}"
+    assert ("is not filled in" in str(error)) == ("${" in text)
+
+
+def test_a_quote_that_is_never_closed_does_not_print_the_lines_after_it(env_file: Path) -> None:
+    content = "CHECK_INTERVAL='2\nSHM_MONITOR_TOKEN=hunter2\nFOO='bar'\n"
+
+    for written in (content, content.replace("CHECK_INTERVAL", "SHM_MONITOR_CHEK_INTERVAL")):
+        error = refused(env_file, written)
+        assert "hunter2" not in f"{error} {error.value!r}"
+
+
 def test_a_broken_line_of_ours_is_refused(env_file: Path) -> None:
     error = refused(env_file, "A=1\nOBSERVATION_PERIOD='15.0\n")
 
-    assert (error.key, error.source) == ("OBSERVATION_PERIOD", f"{env_file} line 2")
+    assert (error.key, error.origin) == ("OBSERVATION_PERIOD", f"{env_file} line 2")
 
 
 def test_a_key_of_ours_without_a_value_is_refused(env_file: Path) -> None:
@@ -277,7 +328,7 @@ def test_a_named_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.env", tmp_path, Path("nul\0.env")):
         with pytest.raises(ConfigError) as caught:
             ResourceConfig.load(path, {})
-        assert (caught.value.key, caught.value.source) == ("env_file", "argument")
+        assert (caught.value.key, caught.value.origin) == ("env_file", "argument")
 
 
 def test_a_file_of_an_unknown_encoding_is_refused(env_file: Path) -> None:
@@ -287,25 +338,6 @@ def test_a_file_of_an_unknown_encoding_is_refused(env_file: Path) -> None:
 def test_true_is_no_file() -> None:
     with pytest.raises(ConfigError, match="env_file"):
         ResourceConfig.load(env_file=True, environ={})
-
-
-def test_a_file_beside_the_script_comes_before_one_above_the_working_directory(tmp_path: Path) -> None:
-    script_place, deep = tmp_path / "app", tmp_path / "work" / "deep"
-    script_place.mkdir()
-    deep.mkdir(parents=True)
-    (tmp_path / "work" / ".env").touch()
-
-    assert find_env_file(str(script_place / "train.py"), deep) == tmp_path / "work" / ".env"
-    (script_place / ".env").touch()
-    assert find_env_file(str(script_place / "train.py"), deep) == script_place / ".env"
-    assert find_env_file(None, deep) == tmp_path / "work" / ".env"
-
-
-def test_a_directory_called_env_is_no_file(tmp_path: Path) -> None:
-    """Virtual environments are often called .env."""
-    (tmp_path / ".env").mkdir()
-
-    assert find_env_file(str(tmp_path / "train.py"), tmp_path) != tmp_path / ".env"
 
 
 SCRIPT = """
@@ -341,14 +373,14 @@ def test_explain_says_where_each_value_came_from(env_file: Path) -> None:
     }
 
     assert tuple(settings) == ResourceConfig.__struct_fields__
-    assert (settings["observation_period"].value, settings["observation_period"].source) == (20.0, f"{env_file} line 1")
-    assert settings["check_interval"].source == "environment"
+    assert (settings["observation_period"].value, settings["observation_period"].origin) == (20.0, f"{env_file} line 1")
+    assert settings["check_interval"].origin == "environment"
     assert settings["check_interval"].written_as == "SHM_MONITOR_CHECK_INTERVAL"
-    assert (settings["max_memory_usage_mb"].value, settings["max_memory_usage_mb"].source) == (4096.0, "argument")
-    assert (settings["gpus"].value, settings["gpus"].source, settings["gpus"].written_as) == (None, "default", "")
+    assert (settings["max_memory_usage_mb"].value, settings["max_memory_usage_mb"].origin) == (4096.0, "argument")
+    assert (settings["gpus"].value, settings["gpus"].origin, settings["gpus"].written_as) == (None, "default", "")
 
 
 def test_an_explanation_can_be_written_as_json() -> None:
     rows = msgspec.json.decode(msgspec.json.encode(explain("", {"INTERFACES": "eth0"})))
 
-    assert {"key": "interfaces", "value": ["eth0"], "source": "environment", "written_as": "INTERFACES"} in rows
+    assert {"key": "interfaces", "value": ["eth0"], "origin": "environment", "written_as": "INTERFACES"} in rows

@@ -1,6 +1,6 @@
-"""What each setting may be: one table of kinds and ranges, and the rules between settings.
+"""What each setting may be: one table of kinds and ranges, and the bounds between settings.
 
-The rules hold for every way a configuration comes about: constructor, ``.env``, environment, decoded bytes.
+The bounds hold for every way a configuration comes about: constructor, ``.env``, environment.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ MOST_SAMPLES = 10_000_000
 """Largest ring that a configuration may ask for: at 1 KiB a sample it already needs 10 GiB of shared memory."""
 
 ARGUMENT = "argument"
-"""The source that an error names when a value came from code."""
+"""The origin that an error names when a value came from code."""
 
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 class Refused(Exception):
-    """A value that a rule does not allow; the message says what is allowed."""
+    """A value out of bounds; the message says what is allowed."""
 
 
-class Rule(Protocol):
+class Bounds(Protocol):
     """How one setting is read from text and which values it takes."""
 
     @property
@@ -147,7 +147,7 @@ def _matches(pattern: str, value: object) -> bool:
 _SECONDS = Number(0.001, 86_400, "seconds", optional=True)
 _PERCENT = Number(0, 100, "percent", optional=True)
 
-RULES: dict[str, Rule] = {
+BOUNDS: dict[str, Bounds] = {
     "observation_period": Number(0.001, 86_400, "seconds"),
     "check_interval": Number(0.001, 3_600, "seconds"),
     "target_utilization": Number(0, 1, "(a share of the limit)"),
@@ -187,10 +187,10 @@ def checked(key: str, value: object) -> Value:
     """Return *value* in the canonical type of the setting *key*.
 
     Raises:
-        ConfigError: wrong type or out of range; the source it names is ``argument``.
+        ConfigError: wrong type or out of range; the origin it names is ``argument``.
     """
     try:
-        return RULES[key].check(value)
+        return BOUNDS[key].check(value)
     except Refused as error:
         raise ConfigError(key, value, ARGUMENT, f"must be {error}") from None
 
@@ -201,15 +201,15 @@ def from_text(key: str, text: str) -> Value:
     Raises:
         ConfigError: not of the setting's kind, or out of range.
     """
-    rule = RULES[key]
+    bounds = BOUNDS[key]
     try:
-        return rule.check(rule.read(text))
+        return bounds.check(bounds.read(text))
     except (Refused, ValueError):
-        raise ConfigError(key, text, ARGUMENT, f"must be {rule.allowed}") from None
+        raise ConfigError(key, text, ARGUMENT, f"must be {bounds.allowed}") from None
 
 
 class Times(Protocol):
-    """The settings that rules between settings look at; all in seconds but the last."""
+    """The settings that bounds between settings look at; all in seconds but the last."""
 
     @property
     def observation_period(self) -> float: ...
