@@ -43,7 +43,7 @@ wheel: $(VENV)/.check  ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:
-	rm -rf .venv .venv-* dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .coverage* dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shm-monitor needs Python 3.11 or newer; try: make PYTHON=python3.11")'

@@ -15,6 +15,7 @@ import pytest
 from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.workers import PSS_BUDGET_BYTES, ROWS, WorkersCollector
 from tests.support.host_trees import Tree, sample
+from tests.support.surroundings import UNMEASURED
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ child.wait()
 def running(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run Python with *args* until the block ends; hand over the process and its first line."""
     command = [sys.executable, "-c", *args]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environ = {**os.environ, **UNMEASURED}
+    process = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:

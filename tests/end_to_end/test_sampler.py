@@ -25,7 +25,7 @@ from shm_monitor.supervision.supervisor import Supervisor
 from tests.support.host_trees import is_root
 from tests.support.load_cgroup import sampler, snapshots
 from tests.support.load_collectors import FILE_VARIABLE
-from tests.support.surroundings import child_environment, remove_files
+from tests.support.surroundings import UNMEASURED, child_environment, remove_files
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def test_a_read_only_install_without_a_home_is_enough(name: str) -> None:
     # Nobody may read everything, so that the interpreter and the checkout may lie in somebody's home.
     nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"]
     reading = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
-    environment = child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1")
+    environment = child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1", **UNMEASURED)
     environment.pop("NUMBA_CACHE_DIR", None)
     command = ["setpriv", *nobody, *reading, sys.executable, "-P", "-c", READ_ONLY, name]
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import shm_monitor as sm
-from tests.support.surroundings import child_environment, remove_files
+from tests.support.surroundings import UNMEASURED, child_environment, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +141,7 @@ def test_a_worker_loads_nothing_heavy(manager: sm.ResourceManager) -> None:
     )
     out = subprocess.run(
         [sys.executable, "-P", "-c", program, manager.name],
-        env=child_environment(),
+        env=child_environment(**UNMEASURED),
         capture_output=True,
         text=True,
         check=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.support.surroundings import child_environment
+from tests.support.surroundings import UNMEASURED, child_environment
 
 PYTHON = (sys.executable, "-P")  # modules come from PYTHONPATH alone, so that the wheel is tested where it is installed
 NOBODY = 65534
@@ -32,7 +32,7 @@ def run_python(
     """Run *code* with *arguments* as ``sys.argv[1:]``; return its status (negative for a signal) and output."""
     return subprocess.run(
         [*PYTHON, "-X", "faulthandler", "-W", "error", "-c", code, *map(str, arguments)],
-        env=child_environment(OPENBLAS_NUM_THREADS="1", **(environ or {})),
+        env=child_environment(OPENBLAS_NUM_THREADS="1", **UNMEASURED, **(environ or {})),
         capture_output=True,
         text=True,
         timeout=timeout,

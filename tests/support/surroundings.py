@@ -10,6 +10,8 @@ from pathlib import Path
 from shm_monitor.segment import names
 
 ROOT = Path(__file__).parents[2]
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
+"""For the environment of a child whose modules, files or memory are looked at: coverage brings its own."""
 
 
 def child_environment(**settings: str) -> dict[str, str]:
