@@ -1,4 +1,4 @@
-"""Where a buffer lies in memory, and a byte at such an address whose truth is one load.
+"""Where a buffer lies in memory, and a byte, a word and an address there that keep it mapped.
 
 Measured on three Pythons: ``if byte:`` costs a function 1.5 x an empty one, ``if view[index]:`` on a memoryview 2.2 x.
 """
@@ -44,6 +44,21 @@ class HotByte(ctypes.c_uint8):
     """A byte of a mapping. ``bool(byte)`` is true when it is not zero; it keeps its mapping from being freed."""
 
     memory: mmap.mmap
+    if TYPE_CHECKING:
+
+        def __bool__(self) -> bool: ...
+
+
+class FlagWord(ctypes.c_uint64):
+    """A word of a mapping: ``word.value`` is one load; it keeps its mapping from being freed."""
+
+    memory: mmap.mmap
+
+
+class FlagAddress(int):
+    """Where a byte lies, for compiled code; the mapping stays for as long as this very object does."""
+
+    memory: mmap.mmap
 
 
 def hot_byte(memory: mmap.mmap, offset: int) -> HotByte:
@@ -51,3 +66,17 @@ def hot_byte(memory: mmap.mmap, offset: int) -> HotByte:
     byte = HotByte.from_address(address_of(memory) + offset)
     byte.memory = memory
     return byte
+
+
+def flag_word(memory: mmap.mmap, offset: int) -> FlagWord:
+    """Return the u64 at *offset* of *memory*, as it is whenever it is asked. Close *memory* only after dropping it."""
+    word = FlagWord.from_address(address_of(memory) + offset)
+    word.memory = memory
+    return word
+
+
+def flag_address(memory: mmap.mmap, offset: int) -> FlagAddress:
+    """Return the address of the byte at *offset* of *memory*, which it keeps mapped."""
+    address = FlagAddress(address_of(memory) + offset)
+    address.memory = memory
+    return address

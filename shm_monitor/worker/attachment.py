@@ -11,16 +11,19 @@ from shm_monitor.errors import MonitorError, NotFoundError, NotReadyError, Segme
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.schema import Level
 from shm_monitor.segment import layout, names
-from shm_monitor.segment.address import HotByte, address_of, hot_byte
-from shm_monitor.segment.flags import HOT_BYTE, level_of
+from shm_monitor.segment.address import FlagAddress, flag_address, flag_word, hot_byte
+from shm_monitor.segment.flags import HOT_BYTE, level_of, reasons_of, shed_of
 from shm_monitor.segment.mapping import identity
 from shm_monitor.segment.status import LIVE, beat_age_ns, state_of, state_of_error
 from shm_monitor.segment.view import View
-from shm_monitor.worker.watching import OVERALL, flag_indices, is_one_limit, known_indices
+from shm_monitor.worker.questions import Questions, questions
+from shm_monitor.worker.watching import MANY, OVERALL, flag_count, flag_indices, known_indices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
+
+    from shm_monitor.worker.questions import Flags
 
     OnStale = Literal["never", "always", "hold", "raise"]
 
@@ -28,43 +31,8 @@ ON_STALE: tuple[OnStale, ...] = ("never", "always", "hold", "raise")
 
 LOOK_AGAIN_SECONDS = 0.2  # how often a reader without a live sampler looks for one: one stat(2), 2 us
 ATTACH_POLL_SECONDS = 0.01
-_ASK = True  # in place of a hot byte, always leads to the slow path: no sampler, or one that only a clock can tell dead
-
-
-def _question(slow_path: Callable[[], bool]) -> tuple[Callable[[], bool], Callable[[list[HotByte]], None]]:
-    """Return should_prune() and the function that binds it to other hot bytes.
-
-    Closures, not methods: a cell costs less than an attribute, and who keeps the function keeps the rebinding too.
-    """
-    flag: HotByte | bool = _ASK
-
-    def should_prune() -> bool:
-        if flag:
-            return slow_path()
-        return False
-
-    def bind(hot_bytes: list[HotByte]) -> None:
-        nonlocal flag
-        flag = hot_bytes[0] if hot_bytes else _ASK
-
-    return should_prune, bind
-
-
-def _question_of_several(slow_path: Callable[[], bool]) -> tuple[Callable[[], bool], Callable[[list[HotByte]], None]]:
-    """Return the same for k watched limits: at most k byte loads."""
-    flags: tuple[HotByte | bool, ...] = (_ASK,)
-
-    def should_prune() -> bool:
-        for flag in flags:
-            if flag:
-                return slow_path()
-        return False
-
-    def bind(hot_bytes: list[HotByte]) -> None:
-        nonlocal flags
-        flags = tuple(hot_bytes) or (_ASK,)
-
-    return should_prune, bind
+# How long an answer for a dead sampler holds without a look at its segment: less than any sampler takes to start.
+SETTLED_SECONDS = 0.001
 
 
 class Attachment:
@@ -76,7 +44,6 @@ class Attachment:
         on_stale: what to answer while no sampler is alive.
         indices: the flags of the watched limits.
         trouble: why there is no segment, while there is none.
-        should_prune: the question, bound to the hot bytes of the segment that the name has now.
     """
 
     def __init__(self, name: str, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> None:
@@ -90,9 +57,21 @@ class Attachment:
         self._next_look = 0.0
         self._warned_of: object = None
         self._closed = False
-        self._kept: dict[tuple[int, int], View] = {}
-        question = _question if watch is None or is_one_limit(watch) else _question_of_several
-        self.should_prune, self._bind = question(self._decide)
+        self._room = 0
+        self._bind: Callable[[Flags], None] = _nothing
+        self._settle: Callable[[bool, float], None] = _nothing
+
+    def questions(self) -> Questions:
+        """Return the questions, bound to the flags of the segment that the name has, now and later. Once.
+
+        They keep this attachment, which keeps none of them: a dropped reader is freed at once, without the collector.
+        """
+        count = flag_count(self.watch) if self._view is None else min(len(self.indices), MANY)
+        self._room = count if count < MANY else layout.FLAG_COUNT
+        made = questions(count, self)
+        self._bind, self._settle = made.bind, made.settle
+        self._bind([] if self._view is None else self._flags_of(self._view))
+        return made
 
     def open(self, *, timeout: float, required: bool) -> None:
         """Look for the sampler until it is there, or raise when *required* and it is not in *timeout* seconds."""
@@ -139,16 +118,39 @@ class Attachment:
         words = self.live_words()
         return self.stale_level() if words is None else max(map(level_of, words))
 
-    def flags(self) -> list[tuple[int, int]]:
-        """Return address and word of each watched flag; the addresses stay mapped while this attachment exists.
+    def shed_fraction(self) -> float:
+        """Return the highest shed fraction of the watched limits; while none is alive, what *on_stale* stands for."""
+        words = self.live_words()
+        if words is None and (self.on_stale != "hold" or self._view is None):
+            return float(self.stale_level() >= Level.PRUNE)
+        view = self._view
+        if words is None and view is not None:
+            words = [view.flag(index) for index in self.indices]
+        return max(map(shed_of, words or [0]))
+
+    def reason_bits(self) -> int:
+        """Return the reasons of the watched limits; none while no sampler is alive."""
+        bits = 0
+        for word in self.live_words() or []:
+            bits |= reasons_of(word)
+        return bits
+
+    def flags(self) -> list[tuple[FlagAddress, int]]:
+        """Return address and word of each watched flag; an address keeps its segment mapped, nothing else does.
 
         Raises:
             SegmentError: there is no segment.
         """
         view = self.view()
-        self._kept[view.identity] = view
-        start = address_of(view.memory) + layout.FLAGS_OFFSET
-        return [(start + index * layout.FLAG_STRIDE, view.flag(index)) for index in self.indices]
+        return [(flag_address(view.memory, _flag_offset(index)), view.flag(index)) for index in self.indices]
+
+    def hot_address(self) -> FlagAddress:
+        """Return the address of the first watched hot byte, which keeps its segment mapped.
+
+        Raises:
+            SegmentError: there is no segment.
+        """
+        return flag_address(self.view().memory, _flag_offset(self.indices[0]) + HOT_BYTE)
 
     def close(self) -> None:
         """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone.
@@ -160,9 +162,15 @@ class Attachment:
         self._view = None
         self.trouble = NotFoundError(self.name, "(closed reader)")
 
-    def _decide(self) -> bool:
-        """Answer when a hot byte is not zero: pressed, or dead, stopped, retired, taken over, or never there."""
-        return self.level() >= Level.PRUNE
+    def decide(self) -> bool:
+        """Answer where no hot byte can: dead, stopped, retired, taken over, never there, or told by the clock alone."""
+        words = self.live_words()
+        if words is not None:
+            return max(map(level_of, words)) >= Level.PRUNE
+        answer = self.stale_level() >= Level.PRUNE
+        if self._view is None or self._view.needs_no_clock:  # by the clock it may be alive again at any moment
+            self._settle(answer, min(self._next_look, time.monotonic() + SETTLED_SECONDS))
+        return answer
 
     def live_words(self) -> list[int] | None:
         """Return the watched flags of a live sampler, looking for a new one where the old is gone; else None."""
@@ -199,7 +207,14 @@ class Attachment:
         self.indices = indices
         self._view = view
         self._next_look = 0.0
-        self._bind([hot_byte(view.memory, _hot_offset(index)) for index in indices] if view.needs_no_clock else [])
+        self._bind(self._flags_of(view))
+
+    def _flags_of(self, view: View) -> Flags:
+        """Return the watched flags of *view*; none where a flag alone does not tell, or where there is no room."""
+        if not view.needs_no_clock or len(self.indices) > self._room:
+            return []
+        offsets = map(_flag_offset, self.indices)
+        return [(hot_byte(view.memory, offset + HOT_BYTE), flag_word(view.memory, offset)) for offset in offsets]
 
     def stale_level(self) -> Level:
         """Return the level that *on_stale* stands for; warn once per death."""
@@ -237,5 +252,9 @@ class Attachment:
         )
 
 
-def _hot_offset(index: int) -> int:
-    return layout.FLAGS_OFFSET + index * layout.FLAG_STRIDE + HOT_BYTE
+def _flag_offset(index: int) -> int:
+    return layout.FLAGS_OFFSET + index * layout.FLAG_STRIDE
+
+
+def _nothing(*_: object) -> None:
+    """Stand in for what binds the questions until there are any."""

@@ -9,9 +9,8 @@ import time
 
 from shm_monitor.errors import ConfigError, NotFoundError, SegmentError
 from shm_monitor.light import TYPE_CHECKING
-from shm_monitor.schema import Level, Reason
 from shm_monitor.segment import layout, names
-from shm_monitor.segment.flags import HOT_BYTE, INJECTED, reasons_of
+from shm_monitor.segment.flags import INJECTED
 from shm_monitor.segment.status import LIVE, Status, beat_age_ns, state_of, state_of_error, status_of
 from shm_monitor.worker.attachment import ON_STALE, Attachment
 
@@ -85,6 +84,15 @@ class Reader:
         name: of the sampler.
         should_prune: ``should_prune() -> bool``: shed work now? One byte load while the sampler is alive and calm
             (35 ns; an empty function is 22 ns), no lock, no clock, no system call.
+        level: ``level() -> Level``: the highest of the watched limits; one 8-byte load each. While no sampler is alive
+            it is what *on_stale* stands for.
+        shed_fraction: ``shed_fraction() -> float``: 0 at the target or below, 1 at the capacity, and smoothly between,
+            in steps of 1/4095: the highest of the watched limits; one 8-byte load each. For scaling a fixed maximum:
+            ``size = int(full * (1 - reader.shed_fraction()))``. Never scale what was scaled before: asked again and
+            again within one episode, that ends at nothing. While no sampler is alive it is what *on_stale* stands for:
+            0, or 1 for ``always``.
+        reasons: ``reasons() -> tuple[str, ...]``: which of level, forecast, capacity, event and unknown hold on the
+            watched limits; one 8-byte load each.
         required: whether the absence of a sampler is an error. Where it is not, what is asked for a sample that cannot
             be had returns the same kind with nothing known: ``explain().no_sampler`` and
             ``snapshot().unavailable["sampler"]`` say why.
@@ -97,11 +105,9 @@ class Reader:
         self._decoder: tuple[View, Decoder] | None = None
         self._noticer: Noticer | None = None
         self.name = attachment.name
-        self.should_prune = attachment.should_prune
-
-    def level(self) -> Level:
-        """Return the highest level of the watched limits; while no sampler is alive, what *on_stale* stands for."""
-        return self._attachment.level()
+        asked = attachment.questions()
+        self.should_prune, self.level = asked.should_prune, asked.level
+        self.shed_fraction, self.reasons = asked.shed_fraction, asked.reasons
 
     def view(self) -> View:
         """Return the segment as it is now, after looking again where the old one is gone.
@@ -182,24 +188,6 @@ class Reader:
             from shm_monitor.worker import absent
 
             return absent.headroom()
-
-    def shed_fraction(self) -> float:
-        """Return 0 at the target or below, 1 at the capacity, and smoothly between: the highest of the watched limits.
-
-        For scaling a fixed maximum: ``size = int(full * (1 - reader.shed_fraction()))``. Never scale what was scaled
-        before: asked again and again within one episode, that ends at nothing. While no sampler is alive it is what
-        *on_stale* stands for: 0, or 1 for ``always``.
-        """
-        from shm_monitor.worker.headroom import shed_fraction
-
-        attachment = self._attachment
-        if attachment.live_words() is None and attachment.on_stale != "hold":
-            return float(attachment.stale_level() >= Level.PRUNE)
-        try:
-            view = attachment.view()
-            return shed_fraction(view.sample(), view, attachment.indices)
-        except SegmentError:  # nothing to hold
-            return float(attachment.stale_level() >= Level.PRUNE)
 
     def shed_bytes(self) -> int:
         """Return how many bytes over its target is the watched limit in bytes that is furthest over; else 0.
@@ -286,18 +274,11 @@ class Reader:
     def flag_address(self) -> int:
         """The address of the first watched hot byte, for :func:`shm_monitor.kernels.should_prune_at`.
 
-        It stays mapped while this reader exists. A sampler that comes back with another layout has another address:
-        when a compiled loop ends, ask :meth:`should_prune`, which finds the new one, and read this again.
+        An int that keeps its segment mapped for as long as it exists itself, also without this reader; what is computed
+        from it does not. A sampler that comes back with another layout has another address: when a compiled loop ends,
+        ask :meth:`should_prune`, which finds the new one, and read this again.
         """
-        return self._attachment.flags()[0][0] + HOT_BYTE
-
-    def reasons(self) -> tuple[str, ...]:
-        """Return which reasons hold on the watched limits: level, forecast, capacity, event; one word per flag."""
-        words = self._attachment.live_words() or []
-        bits = 0
-        for word in words:
-            bits |= reasons_of(word)
-        return tuple(reason.name.lower() for reason in Reason if reason & bits and reason.name)
+        return self._attachment.hot_address()
 
     def status(self) -> Status:
         """Return the state of the sampler, with the age of its last turn and how its collectors are doing."""

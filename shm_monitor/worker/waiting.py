@@ -10,6 +10,8 @@ from shm_monitor.errors import SegmentError
 from shm_monitor.segment import futex
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shm_monitor.worker.attachment import Attachment
 
 # A calm sampler that dies wakes nobody: the kernel wakes only where bit 31 is set. So wait in slices.
@@ -44,7 +46,7 @@ async def changed(attachment: Attachment, timeout: float | None) -> bool:
     return True
 
 
-def _words(attachment: Attachment) -> list[tuple[int, int]]:
+def _words(attachment: Attachment) -> Sequence[tuple[int, int]]:
     """Return address and word of each watched flag, read before the level is: a change in between ends the wait."""
     try:
         return attachment.flags()
@@ -52,7 +54,7 @@ def _words(attachment: Attachment) -> list[tuple[int, int]]:
         return []
 
 
-def _sleep(words: list[tuple[int, int]], seconds: float) -> None:
+def _sleep(words: Sequence[tuple[int, int]], seconds: float) -> None:
     """Sleep until the one watched flag is woken; several flags, or none, are polled."""
     if futex.HAS_FUTEX and len(words) == 1:
         futex.wait(words[0][0], words[0][1], seconds)

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from shm_monitor.schema import Limit, Schema
 
 OVERALL: tuple[int, ...] = (0,)
+MANY = 4  # flags or more: their number may change with the sampler
 
 
 def flag_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
-    """Return the flags of the limits in *watch*, in order, each once; flag 0 is the overall verdict.
+    """Return the flags of the limits in *watch*, in order, each once; flag 0, the overall verdict, stands for all.
 
     A name is a limit's own (``memory``, ``gpu:3``, ``gpu-memory:3``), ``gpu`` for every limit of every GPU,
     or a device's UUID for every limit of that device.
@@ -28,7 +29,7 @@ def flag_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
         if not matching:
             raise UnknownLimitError(name, known_names(schema))
         found.update(dict.fromkeys(matching))
-    return tuple(found) or OVERALL
+    return tuple(found) if 0 < len(found) < len(schema.limits) else OVERALL
 
 
 def known_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
@@ -44,10 +45,12 @@ def known_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
     return flag_indices([name for name, is_known in found.items() if is_known], schema)
 
 
-def is_one_limit(watch: tuple[str, ...]) -> bool:
-    """Say whether *watch* names one limit, whatever the sampler has; ``gpu`` and a UUID may stand for several."""
+def flag_count(watch: tuple[str, ...] | None) -> int:
+    """Return how many flags *watch* comes to, before there is a sampler to ask; 4 for as many as there will be."""
     single = {"memory", "cpu", "network"}
-    return len(watch) == 1 and (watch[0] in single or watch[0].startswith(("gpu:", "gpu-memory:")))
+    if watch is not None and all(name in single or name.startswith(("gpu:", "gpu-memory:")) for name in watch):
+        return min(max(len(watch), 1), MANY)
+    return 1 if watch is None else MANY
 
 
 def known_names(schema: Schema) -> tuple[str, ...]:
