@@ -55,7 +55,7 @@ def should_prune_at(address: int) -> bool:
     """Return whether the flag whose byte 3 lies at *address* presses: about 1 ns, for use inside ``@njit`` loops.
 
     A flag that the kernel has marked (its sampler is dead) presses nothing, as with ``on_stale="never"``.
-    *address* must stay mapped for as long as anybody asks: keep the reader.
+    *address* must stay mapped for as long as anybody asks: pass ``reader.flag_address`` itself, which sees to that.
     """
     byte = _load_byte(address)
     return byte != 0 and byte & _DIED == 0

@@ -116,7 +116,7 @@ def test_a_reader_that_needs_no_sampler_finds_the_one_that_comes(light: LightSam
     """It looks five times a second at most, from inside the slow path."""
     with attach(name, timeout=0.0, required=False, watch=["cpu", "memory"]) as reader:
         assert reader.should_prune() is False
-        light.one(name, **PRESSED)
+        light.one(name, limit_count=3, **PRESSED)
         wait_until(reader.should_prune)
         assert reader.snapshot().sequence > 0
 

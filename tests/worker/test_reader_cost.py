@@ -7,19 +7,24 @@ import gc
 import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shm_monitor.errors import NotFoundError
+from shm_monitor.schema import Level
 from shm_monitor.segment import names
+from shm_monitor.segment.flags import DIED_BYTE
 from shm_monitor.worker.reader import attach
-from tests.support.children import PYTHON
+from tests.support.children import PYTHON, output_of
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.surroundings import child_environment
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from shm_monitor.worker.reader import Reader
     from tests.support.publishing import Bench
 
 STRACE = shutil.which("strace")
@@ -41,7 +46,7 @@ def test_close_lets_go_and_the_reader_answers_as_if_its_sampler_were_gone(light:
     assert names.object_name(name) not in Path("/proc/self/maps").read_text()
 
 
-def test_a_flag_address_stays_mapped_after_close_while_the_reader_exists(light: LightSamplers, name: str) -> None:
+def test_a_flag_address_stays_mapped_after_close(light: LightSamplers, name: str) -> None:
     """A compiled loop in another thread may still be asking."""
     light.one(name)
     reader = attach(name)
@@ -68,12 +73,14 @@ import os, sys
 from shm_monitor.worker.reader import attach
 ask = attach(sys.argv[1]).should_prune
 both = attach(sys.argv[1], watch=["memory", "cpu"]).should_prune
-ask(); both()
+cpu = attach(sys.argv[1], watch=["cpu"])
+ask(); both(); cpu.should_prune()
+assert cpu.level() == 2
 os.path.exists("/before")
 for _ in range(100_000):
     ask()
 for _ in range(1000):
-    both()
+    both(); cpu.should_prune(); cpu.level(); cpu.shed_fraction(); cpu.reasons()
 os.path.exists("/after")
 """
     trace = tmp_path / "trace"
@@ -137,10 +144,76 @@ def make_and_drop(name: str) -> None:
     reader.should_prune()
 
 
-def test_dropped_readers_leave_no_mapping(bench: Bench) -> None:
-    """The question and its reader know each other, so that the collector must come by."""
-    for _ in range(50):
-        make_and_drop(bench.name)
-    gc.collect()
+def mappings_of(name: str) -> int:
+    """Return how many mappings of segments of *name* this process has, those without a name included."""
     with open("/proc/self/maps") as file:
-        assert file.read().count(names.object_name(bench.name)) == 1, "the publisher's own"
+        return file.read().count(names.object_name(name))
+
+
+def test_dropped_readers_leave_no_mapping(bench: Bench) -> None:
+    """At once: nothing of a reader refers back to it, so that no collector must come by."""
+    gc.disable()
+    try:
+        for _ in range(50):
+            make_and_drop(bench.name)
+        assert mappings_of(bench.name) == 1, "the publisher's own"
+    finally:
+        gc.enable()
+
+
+def follows(reader: Reader, pid: int) -> bool:
+    """Say whether *reader* reads from the sampler *pid*."""
+    return reader.status().pid == pid
+
+
+def test_readers_that_wait_and_hand_out_addresses_hold_the_segment_of_now_alone(
+    light: LightSamplers, name: str
+) -> None:
+    """Over 20 layout changes; a container's whole shared memory may be 64 MB."""
+    started = light.one(name, metric_count=3)
+    readers = [attach(name, watch=watch) for watch in (None, ["cpu"], ["cpu", "memory"])]
+    for change in range(20):
+        end(started.pid)
+        started = light.one(name, metric_count=4 + change)
+        for reader in readers:
+            wait_until(partial(follows, reader, started.pid))
+            reader.wait(timeout=0.001)
+            assert reader.flag_address
+            reader.snapshot()
+        assert mappings_of(name) == len(readers)
+    for reader in readers:
+        reader.close()
+
+
+def test_an_address_keeps_its_segment_mapped_without_its_reader(light: LightSamplers, name: str) -> None:
+    first = light.one(name, metric_count=3)
+    addresses = [attach(name, watch=["memory"]).flag_address]
+    end(first.pid)
+    light.one(name, metric_count=4)
+    addresses.append(attach(name, watch=["memory"]).flag_address)
+
+    assert [ctypes.c_uint8.from_address(address).value & DIED_BYTE for address in addresses] == [DIED_BYTE, 0]
+    assert mappings_of(name) == 2
+    addresses.clear()
+    assert mappings_of(name) == 0
+
+
+def test_a_compiled_loop_over_the_address_of_a_temporary_reader_does_not_crash(bench: Bench) -> None:
+    """As the README prints it: nobody keeps the reader."""
+    code = """
+import sys
+from numba import njit
+import shm_monitor as sm
+from shm_monitor.kernels import should_prune_at
+
+@njit(nogil=True)
+def loop(address, turns):
+    pressed = 0
+    for _ in range(turns):
+        pressed += should_prune_at(address)
+    return pressed
+
+print(loop(sm.attach(sys.argv[1]).flag_address, 10_000_000))
+"""
+    bench.publish(Level.PRUNE)
+    assert output_of(code, bench.name) == "10000000"
