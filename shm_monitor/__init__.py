@@ -8,6 +8,11 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BoundedExecutor": "acting.pools",
+    "calm": "acting.calm",
+    "calm_async": "acting.calm",
+    "throttle": "acting.calm",
+    "when_pressed": "acting.calm",
     "Episode": "worker.episode",
     "Explanation": "worker.explanation",
     "Governor": "acting.governor",
@@ -42,8 +47,13 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from shm_monitor.acting.calm import calm as calm
+    from shm_monitor.acting.calm import calm_async as calm_async
+    from shm_monitor.acting.calm import throttle as throttle
+    from shm_monitor.acting.calm import when_pressed as when_pressed
     from shm_monitor.acting.governor import Governor as Governor
     from shm_monitor.acting.microbatch import MicroBatch as MicroBatch
+    from shm_monitor.acting.pools import BoundedExecutor as BoundedExecutor
     from shm_monitor.config.resource import ResourceConfig as ResourceConfig
     from shm_monitor.errors import AlreadyRunningError as AlreadyRunningError
     from shm_monitor.errors import ConfigError as ConfigError

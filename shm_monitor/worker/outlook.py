@@ -27,7 +27,8 @@ class Outlook(NamedTuple):
         number: of the sample.
         left_bytes: of the limit in bytes (main memory, GPU memory) that leaves the least; NaN where there is none.
         seconds_to_end: until those are used up at the rate of now; infinite while they are not.
-        shed_bytes: over the target, of the limit in bytes that is furthest over its own; 0 at the target or below.
+        below_limit_bytes: until the nearest limit in bytes, less than 0 over it; NaN where there is none.
+        below_target_bytes: the same until its target.
         shed_fraction: 0 at the target, 1 at the capacity, of the worst limit of any unit.
         interval_seconds: between two samples.
     """
@@ -37,7 +38,8 @@ class Outlook(NamedTuple):
     number: int = 0
     left_bytes: float = math.nan
     seconds_to_end: float = math.inf
-    shed_bytes: float = 0.0
+    below_limit_bytes: float = math.nan
+    below_target_bytes: float = math.nan
     shed_fraction: float = 0.0
     interval_seconds: float = 1.0
 
@@ -46,7 +48,8 @@ class _InBytes(NamedTuple):
     """One limit whose metric is memory of some kind, counted in bytes."""
 
     left: float
-    over_target: float
+    below_limit: float
+    below_target: float
     seconds: float
 
 
@@ -62,14 +65,15 @@ def outlook(attachment: Attachment) -> Outlook:
         return Outlook(has_sample=False)
     limits = list(limits_in(sample, view, attachment.indices))
     memories = list(_in_bytes(sample, view, limits))
-    least = min(memories, default=_InBytes(math.nan, 0.0, math.inf))
+    least = min(memories, default=_InBytes(math.nan, math.nan, math.nan, math.inf))
     return Outlook(
         has_sample=True,
         is_live=state_of(view) == LIVE,
         number=sample.number,
         left_bytes=least.left,
         seconds_to_end=max(least.seconds - beat_age_ns(view) / 1e9, 0.0),
-        shed_bytes=max((one.over_target for one in memories), default=0.0),
+        below_limit_bytes=min((one.below_limit for one in memories), default=math.nan),
+        below_target_bytes=min((one.below_target for one in memories), default=math.nan),
         shed_fraction=max((one.shed_fraction for one in limits), default=0.0),
         interval_seconds=view.word(INTERVAL_OFFSET) / 1e9,
     )
@@ -79,10 +83,16 @@ def _in_bytes(sample: Sample, view: View, limits: Iterable[LimitNumbers]) -> Ite
     """Yield those of *limits* that count memory and whose numbers are known."""
     for one in limits:
         scale = _bytes_per_unit(sample, view, one)
-        left, over = one.headroom * scale, (one.value - one.numbers["target"]) * scale
+        left = one.headroom * scale
         if math.isfinite(left):
             seconds = one.numbers["seconds_to_limit"]
-            yield _InBytes(left, over if over > 0 else 0.0, math.inf if math.isnan(seconds) else seconds)
+            below_limit, below_target = ((one.numbers[key] - one.value) * scale for key in ("limit", "target"))
+            yield _InBytes(
+                left=left,
+                below_limit=left if math.isnan(below_limit) else below_limit,
+                below_target=left if math.isnan(below_target) else below_target,
+                seconds=math.inf if math.isnan(seconds) else seconds,
+            )
 
 
 def _bytes_per_unit(sample: Sample, view: View, limit: LimitNumbers) -> float:

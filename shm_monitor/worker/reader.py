@@ -195,7 +195,8 @@ class Reader:
         For giving memory back: free that much, once. While no sampler is alive it is 0, but for ``hold``.
         """
         found = self.outlook()
-        return int(found.shed_bytes) if found.is_live or self._attachment.on_stale == "hold" else 0
+        counts = found.is_live or self._attachment.on_stale == "hold"
+        return int(-found.below_target_bytes) if counts and found.below_target_bytes < 0 else 0
 
     def episode(self) -> Episode | None:
         """Return the stretch of pressure that lasts now on the watched limits; None while calm.

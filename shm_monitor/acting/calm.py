@@ -1,0 +1,106 @@
+"""Wait for calm before work is taken on: between tasks, in an event loop, and in front of any iterable."""
+
+from __future__ import annotations
+
+from shm_monitor.light import TYPE_CHECKING
+from shm_monitor.worker.pausing import wait_for_calm, wait_for_calm_async
+from shm_monitor.worker.reader import attach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    from shm_monitor.worker.episode import Episode
+    from shm_monitor.worker.reader import Reader
+
+    T = TypeVar("T")
+    F = TypeVar("F", bound=Callable[[Episode], Any])
+
+
+def calm(max_wait: float | None = 60.0, *, reader: Reader | None = None) -> bool:
+    """Wait until nothing presses, at most *max_wait* seconds; return whether that is so.
+
+    Args:
+        max_wait: None waits for as long as it takes.
+        reader: None attaches to the memory limit of the sampler that ``SHM_MONITOR_NAME`` names, for this call: a
+            tenth of a millisecond. Without a sampler it is calm.
+    """
+    if reader is not None:
+        return wait_for_calm(reader, max_wait)
+    with of_memory() as own:
+        return wait_for_calm(own, max_wait)
+
+
+async def calm_async(max_wait: float | None = 60.0, *, reader: Reader | None = None) -> bool:
+    """Await what :func:`calm` waits for."""
+    if reader is not None:
+        return await wait_for_calm_async(reader, max_wait)
+    with of_memory() as own:
+        return await wait_for_calm_async(own, max_wait)
+
+
+class Throttled:
+    """An iterable that waits for calm before each of its items, and has their number; made by :func:`throttle`."""
+
+    def __init__(self, iterable: Iterable[T], reader: Reader, max_wait: float | None, min_running: int) -> None:
+        """Wait by *reader*."""
+        self._iterable: Iterable[Any] = iterable
+        self._reader = reader
+        self._max_wait = max_wait
+        self._min_running = min_running
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the items."""
+        for number, item in enumerate(self._iterable):
+            if number >= self._min_running:
+                wait_for_calm(self._reader, self._max_wait)
+            yield item
+
+    def __len__(self) -> int:
+        """Return the number of items, for progress bars; TypeError where the iterable does not know it."""
+        return len(self._iterable)  # type: ignore[arg-type] # the TypeError is the answer
+
+
+def throttle(
+    iterable: Iterable[T], *, reader: Reader | None = None, max_wait: float | None = 60.0, min_running: int = 1
+) -> Iterable[T]:
+    """Return *iterable* so that it waits for calm before each item, at most *max_wait* seconds.
+
+    For whatever takes its tasks one by one from an iterator: ``Pool.imap``, ``joblib.Parallel`` (with ``batch_size=1``
+    and ``pre_dispatch`` as small as the number of jobs), a loop. The first *min_running* items never wait, so that
+    something always runs. Where tasks are large, :class:`shm_monitor.BoundedExecutor` also predicts.
+    """
+    return Throttled(iterable, of_memory() if reader is None else reader, max_wait, min_running)
+
+
+def when_pressed(*, reader: Reader | None = None, watch: Iterable[str] = ("memory",)) -> Callable[[F], F]:
+    """Return a decorator: the function is called with each :class:`Episode` once, when it begins, from a daemon thread.
+
+    ::
+
+        @sm.when_pressed()
+        def shed(episode: sm.Episode) -> None:
+            cache.shrink(sm.attach().shed_bytes())
+
+    In a forked child it is not called; decorate there. Ends when *reader* is closed.
+    """
+    own = attach(timeout=0.0, required=False, watch=watch) if reader is None else reader
+
+    def decorate(function: F) -> F:
+        seen = 0
+
+        def begun(episode: Episode | None) -> None:
+            nonlocal seen
+            if episode is not None and episode.number != seen:
+                seen = episode.number
+                function(episode)
+
+        own.on_change(begun)
+        return function
+
+    return decorate
+
+
+def of_memory() -> Reader:
+    """Return a reader of the memory limit that never raises for want of a sampler."""
+    return attach(timeout=0.0, required=False, watch=["memory"])
