@@ -7,7 +7,7 @@ import os
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -68,8 +68,8 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
     """Make publishers; those still open are closed afterwards."""
     made: list[Bench] = []
 
-    def make(name: str, schema: Schema | None = None, *, slot_count: int = 8, by_kernel: bool = False) -> Bench:
-        made.append(Bench(name, schema, slot_count=slot_count, by_kernel=by_kernel))
+    def make(name: str, schema: Schema | None = None, **options: Any) -> Bench:
+        made.append(Bench(name, schema, **options))
         return made[-1]
 
     yield make

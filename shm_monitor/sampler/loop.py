@@ -69,6 +69,7 @@ class Sampler:
             slot_count=config.history_slots,
             interval_ns=int(config.check_interval * 1e9),
             stale_after_ns=int(config.stale_after_seconds * 1e9),
+            period_ns=int(config.observation_period * 1e9),
             support=support,
             accepts_injection=config.allow_injection,
         )

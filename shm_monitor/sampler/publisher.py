@@ -78,6 +78,7 @@ class Publisher:
         slot_count: int,
         interval_ns: int,
         stale_after_ns: int,
+        period_ns: int = 0,
         support: KernelSupport = NO_SUPPORT,
         accepts_injection: bool = False,
     ) -> None:
@@ -96,6 +97,7 @@ class Publisher:
         self._limit_count = slot.limit_count
         self._crc_offset = slot.crc
         self._interval_ns, self._stale_after_ns = interval_ns, stale_after_ns
+        self._period_ns = period_ns
         dtype = slot_dtype(slot)
         header = self._segment.header
         self.ring: NDArray[np.void] = np.frombuffer(self._segment.memory, dtype, header.slot_count, header.ring_offset)
@@ -197,6 +199,7 @@ class Publisher:
         segment.store(layout.START_TICKS_OFFSET, start_ticks())
         segment.store(layout.INTERVAL_OFFSET, self._interval_ns)
         segment.store(layout.STALE_AFTER_OFFSET, self._stale_after_ns)
+        segment.store(layout.PERIOD_OFFSET, self._period_ns)
         for index in range(layout.COLLECTORS_MAX):
             self.tell_collector(index, last_ok_mono_ns=0, error_count=0)
 

@@ -12,14 +12,16 @@ from shm_monitor.segment.view import View
 def ended_short_of_memory(view: View) -> bool:
     """Say whether its sampler ended without stopping, and memory was at ``WARN`` or above: the kernel kept the flags.
 
-    That is what a kill for want of memory leaves, and nobody but the parent can tell that from another SIGKILL.
+    That is what a kill for want of memory leaves; nobody but the parent could tell that from another death.
 
-    Raises:
-        CorruptError: its tables cannot be read.
+    False where its tables cannot be read.
     """
     if state_of(view) != STALE:
         return False
-    limits = view.schema.limits
+    try:
+        limits = view.schema.limits
+    except SegmentError:
+        return False
     words = [view.flag(1 + place) for place, limit in enumerate(limits) if limit.name.partition(":")[0] == "memory"]
     return any(level_of(word) >= Level.WARN for word in words)
 

@@ -17,7 +17,7 @@
      0x070 u8[16] boot_id
      0x080 u64 pid *, pid_start_ticks *, created_realtime_ns, interval_ns *, stale_after_ns *
     page 1   hot words (one writer, so packed)
-     +0x00 head, beat_mono_ns, state, epoch, incarnation
+     +0x00 head, beat_mono_ns, state, epoch, incarnation, observation_period_ns
      +0x40 per collector: last_ok_mono_ns, error_count
     page 2   flags, one u64 each: the overall verdict, then one per limit, then room
     page 3   flags of workers that present themselves: that of worker k is first_worker_flag + k, the same word
@@ -62,6 +62,7 @@ BEAT_OFFSET = HEAD_OFFSET + WORD_BYTES
 STATE_OFFSET = BEAT_OFFSET + WORD_BYTES
 EPOCH_OFFSET = STATE_OFFSET + WORD_BYTES
 INCARNATION_OFFSET = EPOCH_OFFSET + WORD_BYTES
+PERIOD_OFFSET = INCARNATION_OFFSET + WORD_BYTES
 COLLECTORS_OFFSET = HOT_OFFSET + 64
 COLLECTOR_STRIDE = 2 * WORD_BYTES
 COLLECTORS_MAX = (HOT_OFFSET + PAGE_BYTES - COLLECTORS_OFFSET) // COLLECTOR_STRIDE

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
+    from shm_monitor.worker.mourning import Mourning
     from shm_monitor.worker.questions import Flags
 
     OnStale = Literal["never", "always", "hold", "raise"]
@@ -56,6 +57,7 @@ class Attachment:
         self._view: View | None = None
         self._next_look = 0.0
         self._warned_of: object = None
+        self._mourning: Mourning | None = None
         self._closed = False
         self._room = 0
         self._bind: Callable[[Flags], None] = _nothing
@@ -223,9 +225,17 @@ class Attachment:
         self._warn_once()
         if self.on_stale == "always":
             return Level.PRUNE
-        if self.on_stale == "hold" and self._view is not None:
+        if self._view is not None and (self.on_stale == "hold" or self._is_in_mourning(self._view)):
             return max(level_of(self._view.flag(index)) for index in self.indices)
         return Level.OK
+
+    def _is_in_mourning(self, view: View) -> bool:
+        """Say whether the last verdict goes on for now, because memory was short when the sampler died."""
+        if self._mourning is None:
+            from shm_monitor.worker.mourning import Mourning  # which only a worker without a sampler pays
+
+            self._mourning = Mourning()
+        return self._mourning.lasts(view)
 
     def _age_or_zero(self) -> float:
         try:

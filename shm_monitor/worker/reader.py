@@ -50,7 +50,9 @@ def attach(
         watch: the limits that :meth:`Reader.should_prune` asks for (``memory``, ``cpu``, ``network``, ``gpu``,
             ``gpu:3``, ``gpu-memory:3``, a UUID); None for the overall verdict.
         on_stale: what to answer while no sampler is alive: ``never`` (False), ``always`` (True),
-            ``hold`` (the last verdict) or ``raise`` (:class:`StaleError`).
+            ``hold`` (the last verdict) or ``raise`` (:class:`StaleError`). A sampler that died with memory at WARN or
+            above was most likely killed for it: then ``never`` goes on with its last verdict for one observation
+            period, and answers False after that.
         required: false never raises, here or later: until a sampler appears the reader answers by *on_stale* and
             looks again at most once a second, and :meth:`Reader.explain` says that there is none. Only
             ``on_stale="raise"`` asks for an error all the same.

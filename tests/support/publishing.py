@@ -30,7 +30,13 @@ class Bench:
     """A publisher in this process, with the lock of its name: publishes what a test tells it to."""
 
     def __init__(
-        self, name: str, schema: Schema | None = None, *, slot_count: int = 8, by_kernel: bool = False
+        self,
+        name: str,
+        schema: Schema | None = None,
+        *,
+        slot_count: int = 8,
+        by_kernel: bool = False,
+        period_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self.schema = small_schema() if schema is None else schema
@@ -42,6 +48,7 @@ class Bench:
             interval_ns=10**9,
             # With the switch of a sampler this process would have to publish in time, or be killed.
             stale_after_ns=10**18 if by_kernel else 3 * 10**9,
+            period_ns=int(period_seconds * 1e9),
             support=KernelSupport(marks_death=by_kernel, ends_hang=by_kernel),
         )
 
