@@ -17,6 +17,7 @@ if sys.flags.isolated:
 else:
     sys.path.insert(0, str(ROOT / "api"))  # python -m pytest has put the checkout itself first
 
+from shm_monitor.segment import names
 from tests.support.publishing import Bench
 from tests.support.surroundings import files_of, remove_files
 
@@ -51,6 +52,9 @@ _names_used: list[str] = []
 def _nothing_left_in_shared_memory() -> Iterator[None]:
     """When all tests have run, no file bears a name that one of them had."""
     yield
+    for directory in Path(names.side_directory()).parent.glob(f"{names.PREFIX}.*/"):
+        with contextlib.suppress(OSError):  # of the users that tests become; not empty, or not ours to remove
+            directory.rmdir()
     assert [path for name in _names_used for path in files_of(name)] == []
 
 

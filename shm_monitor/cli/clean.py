@@ -14,6 +14,7 @@ from shm_monitor.cli.housekeeping import tell_skipped
 from shm_monitor.errors import MonitorError
 from shm_monitor.segment import names, side_files
 from shm_monitor.segment.lock import Lock, holder_of
+from shm_monitor.segment.removal import unlink_object
 from shm_monitor.segment.status import LIVE
 from shm_monitor.units import duration, printable, size
 from shm_monitor.worker.reader import attach
@@ -112,8 +113,6 @@ def _why_young(name: str, files: Iterable[os.DirEntry[str]]) -> str:
 
 def _removed(name: str, lock: Lock) -> str:
     """Remove the segments and side files of *name* but for its lock; return why one of them could not be."""
-    from shm_monitor.sampler.ownership import unlink_object
-
     try:
         for suffix in ("", names.NEW_SUFFIX):
             unlink_object(names.object_name(name) + suffix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ def doctor(given: argparse.Namespace) -> int:
     """Say what can be measured here, and why not the rest; text fit for a bug report."""
     from shm_monitor.doctor.report import examine, is_usable, render
 
+    # OpenBLAS, which numpy loads, ends a process that may start no thread by SIGINT.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     checks = examine()
     print(json.dumps([one._asdict() for one in checks], indent=2) if given.json else render(checks))
     return exits.FINE if is_usable(checks) else exits.PRUNE

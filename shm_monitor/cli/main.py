@@ -32,6 +32,7 @@ exit status: 0 fine, 1 prune, 2 wrong usage or configuration, 3 no live sampler"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    _have_standard_streams()
     top = parser()
     given, rest = top.parse_known_args(arguments)
     if rest and not given.passes_on:
@@ -50,7 +51,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except (OSError, RuntimeError, MemoryError, ImportError) as error:
+        refused = _refusal(error)
+        if refused is None:
+            raise
+        return _failed(refused, exits.NO_SAMPLER)
     return status
+
+
+def _have_standard_streams() -> None:
+    """Open /dev/null in the place of each standard stream that is closed, as after ``>&-``.
+
+    Else the next file that is opened takes its number, and what is printed goes there.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "r" if name == "stdin" else "w", closefd=False, encoding="utf-8"))  # noqa: SIM115
+
+
+def _refusal(error: BaseException) -> MonitorError | None:
+    from shm_monitor.supervision.refusals import refusal
+
+    return refusal(error, "this command cannot go on")
 
 
 def parser() -> argparse.ArgumentParser:

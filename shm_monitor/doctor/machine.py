@@ -47,7 +47,8 @@ def check_cgroup(proc: Path, sys: Path) -> Check:
         mounts = (proc / "self/mountinfo").read_text(errors="replace")
         membership = (proc / "self/cgroup").read_text(errors="replace")
     except OSError as error:
-        return Check("cgroup", "missing", str(error.strerror), "limits of containers are not seen without /proc")
+        advice = f"a sampler measures nothing without it: mount -t proc proc {proc}"
+        return Check("cgroup", "missing", f"{proc}: {error.strerror}", advice, essential=True)
     kinds = {line.rpartition(" - ")[2].partition(" ")[0] for line in mounts.splitlines()}
     version = {(True, True): "v1 and v2", (True, False): "v1", (False, True): "v2"}.get(
         ("cgroup" in kinds, "cgroup2" in kinds), "none mounted"

@@ -6,9 +6,12 @@ it (65 MB of private memory, most of it LLVM's relocations). So signatures are t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from threading import Lock, Thread
 from typing import Any, TypeVar, cast
+
+_log = logging.getLogger("shm_monitor.kernels")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -128,8 +131,11 @@ def compile_in_background(*kernels: Kernel) -> Thread:
         kernel.is_compiling = True
 
     def work() -> None:
-        for kernel in kernels:
-            kernel.compile()
+        try:
+            for kernel in kernels:
+                kernel.compile()
+        except Exception as error:  # noqa: BLE001 numba cannot be loaded: the interpreted kernels do the same, slower
+            _log.warning("the kernels stay interpreted: %s: %s", type(error).__name__, error)
 
     thread = Thread(target=work, name="shm-monitor-compile", daemon=True)
     thread.start()

@@ -25,6 +25,7 @@ from shm_monitor.segment.death import last_was_short_of_memory
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, Report, encode_report, receive_order, report_of
 from shm_monitor.supervision.log_lines import log_to_stderr
+from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,17 +98,21 @@ def main() -> int:
     with contextlib.suppress(OSError):  # a daemon may have no standard error
         os.dup2(2, 1)  # what a collector prints would fill the pipe, which nobody reads
     log_to_stderr(logging.INFO, "shm-monitor sampler[%(process)d]: %(message)s")
-    support = tried_support()  # forks, so before anything has a thread
     try:
+        support = tried_support()  # forks, so before anything has a thread
         order = awaited_order()
+        stop = Stop(sys.stdin.fileno(), order.owner_pid)
+        return _run_locked(order, stop, reports_fd, NO_SUPPORT if order.force_clock else support)
     except EOFError:
         return 2
-    stop = Stop(sys.stdin.fileno(), order.owner_pid)
-    try:
-        return _run_locked(order, stop, reports_fd, NO_SUPPORT if order.force_clock else support)
     except MonitorError as error:
         _report(reports_fd, report_of(error, os.getpid()))
-        return 1
+    except Exception as error:
+        refused = refusal(error, "the sampler cannot go on")
+        if refused is None:
+            raise
+        _report(reports_fd, report_of(refused, os.getpid()))
+    return 1
 
 
 def awaited_order() -> Order:

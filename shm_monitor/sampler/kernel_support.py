@@ -40,7 +40,10 @@ def tried_support() -> KernelSupport:
     if platform.system() != "Linux" or threading.active_count() > 1:
         return NO_SUPPORT
     with mmap.mmap(-1, mmap.PAGESIZE) as shared:
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # no process left
+            return NO_SUPPORT
         if child == 0:
             _hang(shared)
         was_ended = _is_ended(child)

@@ -18,7 +18,9 @@ from shm_monitor.segment.flags import ended_word
 from shm_monitor.segment.layout import HEADER, Header, SlotLayout
 from shm_monitor.segment.mapping import identity, open_read_only
 from shm_monitor.segment.names import HAS_DIRECTORY, NEW_SUFFIX, SHM_DIRECTORY, object_name, object_path
+from shm_monitor.segment.removal import unlink_object
 from shm_monitor.segment.slots import read_slot
+from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,14 +110,6 @@ def retire(shared: SharedMemory) -> None:
         words[index] = ended_word(words[index])
     words.release()
     shared.close()
-
-
-def unlink_object(name: str) -> None:
-    """Remove the shared-memory object *name* if it exists; who has it mapped keeps it."""
-    from _posixshmem import shm_unlink  # what SharedMemory.unlink calls, less the tracker
-
-    with contextlib.suppress(FileNotFoundError):
-        shm_unlink(f"/{name}")
 
 
 def _buffer(shared: SharedMemory) -> memoryview:
@@ -209,7 +203,10 @@ def _reserve(new_name: str, size: int) -> None:
 
 def _refusal(name: str, size: int, error: OSError) -> MonitorError:
     """Return what a failure to make the object of *name* means to its user."""
-    if error.errno not in {errno.ENOSPC, errno.ENOMEM, errno.EFBIG}:
+    refused = refusal(error, f"{object_path(name)} cannot be made")
+    if refused is not None and error.errno != errno.ENOMEM:
+        return refused
+    if error.errno not in {errno.ENOSPC, errno.ENOMEM}:
         return _taken(name, object_path(name) + NEW_SUFFIX, "made", error)
     free = os.statvfs(SHM_DIRECTORY) if HAS_DIRECTORY else None
     return NoSpaceError(object_path(name), size, free.f_bavail * free.f_frsize if free else 0)
@@ -235,12 +232,14 @@ def _attach(name: str) -> SharedMemory:
 def _untracked() -> Iterator[None]:
     """Keep the resource tracker from hearing of the object: it would unlink it when this process is killed.
 
+    Nor of its end: a SharedMemory that cannot be made unregisters what it never registered.
+
     Not registering is quiet; unregistering afterwards makes the tracker print a KeyError. ``track=False`` does the
     same from Python 3.13 on. The sampler has one thread when it opens its segment.
     """
-    register = resource_tracker.register
-    resource_tracker.register = lambda name, rtype: None  # noqa: ARG005
+    register, unregister = resource_tracker.register, resource_tracker.unregister
+    resource_tracker.register = resource_tracker.unregister = lambda name, rtype: None  # noqa: ARG005
     try:
         yield
     finally:
-        resource_tracker.register = register
+        resource_tracker.register, resource_tracker.unregister = register, unregister

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 from shm_monitor.errors import AlreadyRunningError, MissingDependencyError, MonitorError, SamplerError, SegmentError
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import DIED
+from shm_monitor.segment.removal import remove_left_behind
 from shm_monitor.segment.status import STALE, beat_age_ns, state_of
 from shm_monitor.segment.view import View
 from shm_monitor.supervision.handshake import Order, Report, decode_report, error_of, send_order
 from shm_monitor.supervision.keeper import Keeper, Next, close_pipes, end
+from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +61,7 @@ class Supervisor(Keeper):
         self._on_superseded = on_superseded
         self._started = threading.Event()
         self._reloading = False
+        self._left_behind = False  # what a sampler that did not end by itself could not remove
         self._failure: MonitorError | None = None
 
     def start(self, timeout: float = START_SECONDS) -> None:
@@ -70,7 +74,10 @@ class Supervisor(Keeper):
             MissingDependencyError: the packages of the sampler are not installed.
         """
         _check_installed()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise refusal(error, "the supervisor cannot be started") or error from error
         if not self._started.wait(timeout):
             self.stop()
             raise SamplerError(
@@ -79,6 +86,13 @@ class Supervisor(Keeper):
         if self._failure is not None:
             self._thread.join()
             raise self._failure
+
+    def stop(self) -> None:
+        """End the sampler, within 2 s; one that was killed, just now or before a pause, leaves nothing either."""
+        super().stop()
+        if self._left_behind:
+            self._left_behind = False
+            remove_left_behind(self._name)
 
     def reload(self, order: Order) -> None:
         """Replace the sampler by one with another *order* of the same name, which takes over in place.
@@ -136,27 +150,31 @@ class Supervisor(Keeper):
         The process is made before the pause, so that it loads its modules meanwhile.
         """
         process = self._process = _spawn()
+        had_sample = False
         try:
             if self._stopping.wait(pause):
                 return
             _send(process, self._order)
             report = self._report_of(process)
+            had_sample = True
             self._tell(f"sampler {report.pid} started{' and took over' if report.taken_over else ''}")
             self.restarts += self._started.is_set()
             self._started.set()
             self._watch(process)
         finally:
             end(process)
+            if had_sample:
+                self._left_behind = process.returncode != 0
 
     def _report_of(self, process: subprocess.Popen[bytes]) -> Report:
         """Return the report of a good start, or raise what the sampler reports."""
-        timer = threading.Timer(START_SECONDS, process.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            report = decode_report(process.stdout.readline() if process.stdout else b"")
-        finally:
-            timer.cancel()
+        if process.stdout is None:
+            raise SamplerError("the sampler has no standard output")
+        awaited = select.poll()  # no thread, which there may be none left of, and descriptors above 1,023 as well
+        awaited.register(process.stdout, select.POLLIN)
+        if not awaited.poll(START_SECONDS * 1e3):
+            process.kill()
+        report = decode_report(process.stdout.readline())
         if report.error:
             raise error_of(report)
         return report
@@ -204,7 +222,8 @@ def _spawn() -> subprocess.Popen[bytes]:
             env={**os.environ, **SINGLE_THREADED, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
     except OSError as error:  # out of processes, memory or descriptors
-        raise SamplerError(f"the sampler process cannot be started: {error}") from error
+        doing = "the sampler process cannot be started"
+        raise refusal(error, doing) or SamplerError(f"{doing}: {error}") from error
 
 
 def _send(process: subprocess.Popen[bytes], order: Order) -> None:

@@ -207,7 +207,6 @@ def test_a_foreign_segment_ends_neither_list_nor_clean(name: str) -> None:
     os.chown(path, 12345, -1)
     code = f"""
 import contextlib, io, os, sys
-import shm_monitor.sampler.ownership
 from shm_monitor.cli import main
 from shm_monitor.errors import UntrustedError
 from shm_monitor.worker.reader import attach

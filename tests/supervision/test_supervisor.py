@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.errors import AlreadyRunningError, SamplerError
-from shm_monitor.segment.lock import holder_of
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.keeper import BACKOFF_SECONDS, HEALTHY_SECONDS, STOP_SECONDS, Next
 from shm_monitor.supervision.supervisor import Supervisor
@@ -22,7 +21,7 @@ from shm_monitor.worker.reader import attach
 from tests.support.fake_collectors import FREEZE_VARIABLE
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
-from tests.support.surroundings import files_of, remove_files
+from tests.support.surroundings import files_of
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -165,14 +164,7 @@ def test_a_stopped_sampler_does_not_delay_the_stop(supervised: Callable[..., Sup
     one.supervisor.stop()
     assert not lives(pid)
     assert STOP_SECONDS < 2.0, "what a stop waits before it kills"
-    remove_what_a_killed_sampler_leaves(name)
-
-
-def remove_what_a_killed_sampler_leaves(name: str) -> None:
-    """A killed one cannot remove its files; ``shm-monitor clean`` does, a minute later."""
-    assert holder_of(name) is None
-    assert files_of(name)
-    remove_files(name)
+    assert files_of(name) == []
 
 
 def test_a_stop_during_the_pause_before_a_restart_is_at_once(supervised: Callable[..., Supervised], name: str) -> None:
@@ -183,7 +175,7 @@ def test_a_stop_during_the_pause_before_a_restart_is_at_once(supervised: Callabl
     one.supervisor.stop()
     assert one.lines[-1] == "starting a new sampler in 1 s"
     assert one.supervisor.restarts == 0
-    remove_what_a_killed_sampler_leaves(name)
+    assert files_of(name) == []
 
 
 def test_a_stop_during_the_start_ends_the_start_at_once(supervised: Callable[..., Supervised]) -> None:

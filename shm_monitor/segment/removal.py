@@ -1,0 +1,31 @@
+"""Remove what a sampler that is no more left behind."""
+
+from __future__ import annotations
+
+import contextlib
+
+from shm_monitor.errors import MonitorError
+from shm_monitor.segment import names
+from shm_monitor.segment.lock import Lock
+
+
+def unlink_object(name: str) -> None:
+    """Remove the shared-memory object *name* if it exists; who has it mapped keeps it."""
+    from _posixshmem import shm_unlink  # what SharedMemory.unlink calls, less the tracker
+
+    with contextlib.suppress(FileNotFoundError):
+        shm_unlink(f"/{name}")
+
+
+def remove_left_behind(name: str) -> None:
+    """Remove segment and lock of a killed sampler, as a clean stop does, unless somebody has the name by now."""
+    try:
+        lock = Lock(name)
+    except MonitorError:
+        return
+    try:
+        for suffix in ("", names.NEW_SUFFIX):
+            with contextlib.suppress(OSError):  # somebody else's, or no file at all: not what our sampler left
+                unlink_object(names.object_name(name) + suffix)
+    finally:
+        lock.release()
