@@ -46,6 +46,7 @@ class View:
         identity: (device, inode) of the object, to see whether the name has moved on.
         memory: the mapping.
         header: checked; ``pid`` and the times as they were when it was opened.
+        kept: what was worked out once for this segment, by the type that did.
         needs_no_clock: true when a flag alone says whether the sampler is alive, hung ones included.
     """
 
@@ -58,6 +59,7 @@ class View:
         self.name = name
         self.memory, self.header, self.identity = open_read_only(name)
         self.needs_no_clock = self.header.capabilities & layout.NEEDS_NO_CLOCK == layout.NEEDS_NO_CLOCK
+        self.kept: dict[type, object] = {}
         self._words = memoryview(self.memory).cast("Q")
         self._schema: Schema | None = None
         self._slot: SlotLayout | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -89,11 +89,10 @@ _LEVEL_OF_REASON = {"level": Level.PRUNE, "forecast": Level.PRUNE, "capacity": L
 
 def explain(sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool) -> Explanation:
     """Return why the limits whose flags are *indices* stand where they do in *sample*."""
-    limits = list(limits_in(sample, view, indices))
+    limits = limits_in(sample, view, indices)
     level = max((limit.level for limit in limits), default=Level.OK)
     offset = sample.realtime_ns * 1e-9 - sample.mono_ns * 1e-9
-    values = _values(sample, view)
-    reasons = [one for limit in limits for one in _reasons(limit, offset, _scope(limit, view, values))]
+    reasons = [one for limit in limits if limit.numbers["reasons"] for one in _reasons(limit, offset)]
     reasons.sort(key=lambda one: (-Level[one.level.upper()], one.since))
     return Explanation(
         should_prune=level >= Level.PRUNE,
@@ -104,7 +103,7 @@ def explain(sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool
     )
 
 
-def _reasons(limit: LimitNumbers, offset: float, scope: str) -> list[ReasonState]:
+def _reasons(limit: LimitNumbers, offset: float) -> list[ReasonState]:
     """Return the reasons of *limit* that hold; *offset* turns monotonic seconds into unix seconds."""
     bits = int(_known(limit.numbers["reasons"]) or 0)
     found = []
@@ -119,7 +118,7 @@ def _reasons(limit: LimitNumbers, offset: float, scope: str) -> list[ReasonState
                     reason=reason,
                     level=level.name.lower(),
                     unit=limit.limit.unit,
-                    scope=scope,
+                    scope=limit.scope,
                     since=limit.numbers[f"{reason}_since_seconds"] + offset,
                     value=at["value"],
                     mean=at["mean"],
@@ -136,18 +135,3 @@ _AS_SET = ("value", "mean", "limit", "capacity", "seconds_to_limit")
 
 def _known(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _values(sample: Sample, view: View) -> memoryview[float]:
-    slot = view.slot
-    return memoryview(sample.data)[slot.values : slot.means].cast("d")
-
-
-def _scope(limit: LimitNumbers, view: View, values: memoryview[float]) -> str:
-    """Return whose memory *limit* looks at; empty for a limit without scopes."""
-    group = limit.limit.metric.partition(".")[0]
-    scopes: Any = view.schema.facts.get(group, {}).get("scopes", [])
-    place = next((at for at, metric in enumerate(view.schema.metrics) if metric.name == f"{group}.scope"), None)
-    if place is None or not isinstance(scopes, list) or not 0 <= values[place] < len(scopes):  # a NaN is neither
-        return ""
-    return str(scopes[int(values[place])])

@@ -34,8 +34,3 @@ def headroom(sample: Sample, view: View, indices: tuple[int, ...]) -> Headroom:
         return Headroom("", None, None, "")
     least = min(known, key=lambda one: one.headroom_ratio)
     return Headroom(least.limit.name, least.headroom_ratio, least.headroom, least.limit.unit)
-
-
-def shed_fraction(sample: Sample, view: View, indices: tuple[int, ...]) -> float:
-    """Return how far the worst of the limits is from its target (0) to its end (1)."""
-    return max((one.shed_fraction for one in limits_in(sample, view, indices)), default=0.0)

@@ -1,18 +1,19 @@
-"""What the newest sample says of each limit, as plain numbers: for explanations, headroom and shed fractions."""
+"""What a sample says of each limit, as plain numbers: for explanations, headroom and the outlook.
+
+Where the numbers stand is worked out once per segment, and a sample is read once, whoever asks and however often.
+"""
 
 from __future__ import annotations
 
 import math
 import struct
 
-from shm_monitor.light import TYPE_CHECKING
+from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.schema import STATE_FIELDS, Level
 from shm_monitor.segment.layout import WORD_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from shm_monitor.schema import Limit
+    from shm_monitor.schema import Limit, Schema
     from shm_monitor.segment.view import Sample, View
 
 _NOTHING = dict.fromkeys(STATE_FIELDS, math.nan)  # a sampler of another version may keep fewer columns
@@ -26,14 +27,28 @@ class LimitNumbers:
         limit: its row of the schema.
         numbers: the columns of its state; NaN for "never" and "unknown".
         value: the reading of this sample; mean is over the observation period.
+        scope: whose memory it looks at (host, or a cgroup path) in this sample; empty for a limit without scopes.
+        bytes_per_unit: what one of its units is in memory: 1 for bytes, a hundredth of the device for GPU memory in
+            percent; NaN for what is no memory.
     """
 
-    def __init__(self, limit: Limit, numbers: dict[str, float], value: float, mean: float) -> None:
-        """Pair *numbers* with the readings they belong to."""
+    __slots__ = ("bytes_per_unit", "limit", "mean", "numbers", "scope", "value")
+
+    def __init__(
+        self,
+        limit: Limit,
+        numbers: dict[str, float],
+        readings: tuple[float, float],
+        *,
+        scope: str = "",
+        bytes_per_unit: float = math.nan,
+    ) -> None:
+        """Pair *numbers* with the *readings* they belong to: value and mean."""
         self.limit = limit
         self.numbers = numbers
-        self.value = value
-        self.mean = mean
+        self.value, self.mean = readings
+        self.scope = scope
+        self.bytes_per_unit = bytes_per_unit
 
     @property
     def level(self) -> Level:
@@ -61,24 +76,96 @@ class LimitNumbers:
     def shed_fraction(self) -> float:
         """How far the value is from the target to the end, 0 to 1."""
         target = self.numbers["target"]
-        if math.isnan(self.value + target + self.end):
+        if not self.value > target or math.isnan(self.end):
             return 0.0
-        return min(max((self.value - target) / (self.end - target), 0.0), 1.0) if self.end > target else 1.0
+        return min((self.value - target) / (self.end - target), 1.0) if self.end > target else 1.0
 
 
-def limits_in(sample: Sample, view: View, indices: tuple[int, ...]) -> Iterator[LimitNumbers]:
-    """Yield the limits whose flags are *indices*; flag 0 stands for all of them."""
-    schema, slot = view.schema, view.slot
-    places = {metric.name: place for place, metric in enumerate(schema.metrics)}
-    row = struct.Struct(f"<{len(schema.states)}d")
-    for index, limit in enumerate(schema.limits):
-        if 0 in indices or index + 1 in indices:
-            numbers = row.unpack_from(sample.data, slot.limits + index * row.size)
-            place = places[limit.metric]
-            value = _double(sample.data, slot.values + place * WORD_BYTES)
-            mean = _double(sample.data, slot.means + place * WORD_BYTES)
-            yield LimitNumbers(limit, _NOTHING | dict(zip(schema.states, numbers, strict=True)), value, mean)
+class _Place(NamedTuple):
+    """Where the numbers of one limit stand in a sample: offsets in bytes; -1 for what there is not."""
+
+    limit: Limit
+    states: int
+    value: int
+    mean: int
+    scope: int
+    total_bytes: int
+
+
+class _Track:
+    """The limits of one segment, and what its newest sample that was asked for says of them."""
+
+    def __init__(self, view: View) -> None:
+        schema, slot = view.schema, view.slot
+        at = {metric.name: slot.values + place * WORD_BYTES for place, metric in enumerate(schema.metrics)}
+        self._states, self._row = schema.states, struct.Struct(f"<{len(schema.states)}d")
+        self._nothing = {} if set(_NOTHING) <= set(schema.states) else _NOTHING
+        self._scopes = {limit.metric: _scopes_of(limit, schema) for limit in schema.limits}
+        self._places = [
+            _Place(
+                limit,
+                slot.limits + index * self._row.size,
+                at[limit.metric],
+                at[limit.metric] - slot.values + slot.means,
+                at.get(f"{_owner_of(limit)}.scope", -1),
+                at.get(f"{_owner_of(limit)}.memory_total_bytes", -1)
+                if limit.metric.endswith(".memory_percent")
+                else -1,
+            )
+            for index, limit in enumerate(schema.limits)
+        ]
+        self._read: tuple[Sample, list[LimitNumbers]] | None = None
+
+    def limits(self, sample: Sample) -> list[LimitNumbers]:
+        """Return all limits in *sample*, read at most once."""
+        read = self._read
+        if read is None or read[0].data is not sample.data:
+            read = self._read = (sample, [self._numbers(place, sample.data) for place in self._places])
+        return read[1]
+
+    def _numbers(self, place: _Place, data: bytes) -> LimitNumbers:
+        numbers = dict(zip(self._states, self._row.unpack_from(data, place.states)))  # noqa: B905 - equally many
+        return LimitNumbers(
+            place.limit,
+            {**self._nothing, **numbers} if self._nothing else numbers,
+            (_double(data, place.value), _double(data, place.mean)),
+            scope="" if place.scope < 0 else self._scope(place, data),
+            bytes_per_unit=_bytes_per_unit(place, data),
+        )
+
+    def _scope(self, place: _Place, data: bytes) -> str:
+        scopes, scope = self._scopes[place.limit.metric], _double(data, place.scope)
+        return scopes[int(scope)] if 0 <= scope < len(scopes) else ""  # a NaN is neither
+
+
+def limits_in(sample: Sample, view: View, indices: tuple[int, ...]) -> list[LimitNumbers]:
+    """Return the limits whose flags are *indices*; flag 0 stands for all of them. They are shared: only read them."""
+    track = view.kept.get(_Track)
+    if not isinstance(track, _Track):
+        track = view.kept[_Track] = _Track(view)
+    limits = track.limits(sample)
+    return limits if 0 in indices else [limits[index - 1] for index in sorted(indices)]
+
+
+def _owner_of(limit: Limit) -> str:
+    """Return the group, and instance, that the metric of *limit* belongs to: ``memory``, ``gpu:0``."""
+    return limit.metric.partition(".")[0]
+
+
+def _scopes_of(limit: Limit, schema: Schema) -> list[str]:
+    facts = schema.facts.get(_owner_of(limit), {})
+    scopes = facts.get("scopes") if isinstance(facts, dict) else None
+    return list(map(str, scopes)) if isinstance(scopes, list) else []
+
+
+def _bytes_per_unit(place: _Place, data: bytes) -> float:
+    if place.limit.unit == "bytes":
+        return 1.0
+    return math.nan if place.total_bytes < 0 else _double(data, place.total_bytes) / 100.0
 
 
 def _double(data: bytes, offset: int) -> float:
-    return float(struct.unpack_from("<d", data, offset)[0])
+    return _unpack_double(data, offset)[0]  # type: ignore[no-any-return]
+
+
+_unpack_double = struct.Struct("<d").unpack_from

@@ -13,7 +13,6 @@ from shm_monitor.worker.limits import limits_in
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shm_monitor.segment.view import Sample, View
     from shm_monitor.worker.attachment import Attachment
     from shm_monitor.worker.limits import LimitNumbers
 
@@ -63,8 +62,8 @@ def outlook(attachment: Attachment) -> Outlook:
         sample = view.sample()
     except SegmentError:
         return Outlook(has_sample=False)
-    limits = list(limits_in(sample, view, attachment.indices))
-    memories = list(_in_bytes(sample, view, limits))
+    limits = limits_in(sample, view, attachment.indices)
+    memories = list(_in_bytes(limits))
     least = min(memories, default=_InBytes(math.nan, math.nan, math.nan, math.inf))
     return Outlook(
         has_sample=True,
@@ -79,10 +78,10 @@ def outlook(attachment: Attachment) -> Outlook:
     )
 
 
-def _in_bytes(sample: Sample, view: View, limits: Iterable[LimitNumbers]) -> Iterable[_InBytes]:
+def _in_bytes(limits: Iterable[LimitNumbers]) -> Iterable[_InBytes]:
     """Yield those of *limits* that count memory and whose numbers are known."""
     for one in limits:
-        scale = _bytes_per_unit(sample, view, one)
+        scale = one.bytes_per_unit
         left = one.headroom * scale
         if math.isfinite(left):
             seconds = one.numbers["seconds_to_limit"]
@@ -93,16 +92,3 @@ def _in_bytes(sample: Sample, view: View, limits: Iterable[LimitNumbers]) -> Ite
                 below_target=left if math.isnan(below_target) else below_target,
                 seconds=math.inf if math.isnan(seconds) else seconds,
             )
-
-
-def _bytes_per_unit(sample: Sample, view: View, limit: LimitNumbers) -> float:
-    """Return 1 for a limit in bytes, a hundredth of the device for GPU memory in percent, NaN for anything else."""
-    if limit.limit.unit == "bytes":
-        return 1.0
-    device, _, field = limit.limit.metric.partition(".")
-    total = f"{device}.memory_total_bytes"
-    place = next((at for at, metric in enumerate(view.schema.metrics) if metric.name == total), None)
-    if field != "memory_percent" or place is None:
-        return math.nan
-    values = memoryview(sample.data)[view.slot.values : view.slot.means].cast("d")
-    return values[place] / 100.0
