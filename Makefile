@@ -10,7 +10,7 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 	then uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1); \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); fi
 
-.PHONY: run test test-frameworks test-slow soak check bench wheel clean
+.PHONY: run test test-frameworks test-torch test-slow soak check bench wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
 	@$(BIN)/shm-monitor run $(ARGS)
@@ -23,6 +23,11 @@ test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
 
 test-frameworks: $(VENV)/.frameworks  ## the integrations against the real packages
 	$(BIN)/python -m pytest tests/integrations $(ARGS)
+
+# 1.2 GB with a CPU build of torch, 5.5 GB with the one that the registry has: a venv of its own.
+test-torch:  ## the integrations of PyTorch, Lightning and transformers against the real packages
+	@$(MAKE) --no-print-directory VENV=$(VENV)-torch $(VENV)-torch/.torch-frameworks
+	$(VENV)-torch/bin/python -m pytest tests/integrations $(ARGS)
 
 soak: $(VENV)/.test  ## 20 minutes of restarts and kills
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)

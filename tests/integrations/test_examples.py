@@ -21,17 +21,30 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 NEEDS = {
     "asgi_app": ("starlette", "200"),
     "dask_map": ("distributed", "10000045"),
+    "joblib_parallel": ("joblib", "10000045"),
+    "lightning_fit": ("lightning", "steps 16"),
     "optuna_study": ("optuna", "best:"),
     "otel_gauges": ("opentelemetry.sdk", "system.memory.usage"),
+    "torch_loop": ("torch", "loss "),
+    "transformers_trainer": ("transformers", "steps 8"),
 }
 LINES_MAX = 30
+BLOCKED = {  # by integration: its extra, and the package that is not there
+    "dask": ("dask", "distributed"),
+    "joblib": ("joblib", "joblib"),
+    "lightning": ("lightning", "lightning"),
+    "opentelemetry": ("otel", "opentelemetry"),
+    "optuna": ("optuna", "optuna"),
+    "torch": ("torch", "torch"),
+    "transformers": ("transformers", "transformers"),
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_as_it_is(example: Path, name: str, tmp_path: Path) -> None:
     package, printed = NEEDS[example.stem]
     if not _is_installed(package):
-        pytest.skip(f"{package} is not installed (make test-frameworks)")
+        pytest.skip(f"{package} is not installed (make test-frameworks, make test-torch)")
     with RealSampler(fast(name)) as sampler:
         sampler.report()
         done = subprocess.run(
@@ -54,9 +67,9 @@ def test_an_example_is_short_and_in_the_table(example: Path) -> None:
     assert f"examples/{example.name}" in (ROOT / "docs" / "integrations.md").read_text()
 
 
-@pytest.mark.parametrize(("integration", "extra"), [("dask", "dask"), ("optuna", "optuna"), ("opentelemetry", "otel")])
+@pytest.mark.parametrize(("integration", "extra"), [(name, extra) for name, (extra, _) in BLOCKED.items()])
 def test_an_integration_without_its_framework_says_what_to_install(integration: str, extra: str) -> None:
-    blocked = {"dask": "distributed", "optuna": "optuna", "opentelemetry": "opentelemetry"}[integration]
+    blocked = BLOCKED[integration][1]
     code = f"import sys; sys.modules[{blocked!r}] = None; import shm_monitor.integrations.{integration}"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], env=child_environment(), capture_output=True, text=True, check=False

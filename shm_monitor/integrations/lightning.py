@@ -1,0 +1,127 @@
+"""Lightning: a callback that pauses under pressure, and stops all ranks at the same step with a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from shm_monitor.errors import MissingDependencyError, MonitorError
+from shm_monitor.integrations.pressure import Pressure
+from shm_monitor.schema import Level
+
+try:
+    import torch
+    from lightning.pytorch.callbacks import Callback
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("shm_monitor.integrations.lightning", "lightning", "lightning") from error
+
+if TYPE_CHECKING:
+    from shm_monitor.worker.reader import Reader
+
+_log = logging.getLogger("shm_monitor")
+
+CHECKPOINT = "pressure.ckpt"
+
+
+class PressureCallback(Callback):
+    """``Trainer(callbacks=[PressureCallback(stop_on=Level.CRITICAL)])``.
+
+    Under pressure a rank waits before its next batch, at most *max_pause* seconds and once per episode, after it has
+    given back what garbage it had. From *stop_on* on all ranks stop after the same batch, with a checkpoint.
+
+    Attributes:
+        pauses_count: how often this rank has paused; paused_seconds how long. Both are in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        stop_on: Level | None = None,
+        pause_on: Level | None = Level.PRUNE,
+        max_pause: float = 30.0,
+        every: int = 8,
+        collect: bool = True,
+        log: bool = True,
+        reader: Reader | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            stop_on: the level from which on training stops; None never stops it.
+            pause_on: the level from which on it pauses; None never pauses.
+            max_pause: seconds; below the time-out of the collectives, since other ranks wait meanwhile.
+            every: batches between two agreements of the ranks on stopping.
+            collect: whether to collect garbage and empty the CUDA cache when pausing.
+            log: whether to log level, pauses and memory through the trainer's loggers.
+            reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
+        """
+        self._pressure = Pressure(reader, on=Level.PRUNE if pause_on is None else pause_on)
+        self._stop_on = stop_on
+        self._pauses = pause_on is not None
+        self._max_pause = max_pause
+        self._every = every
+        self._collect = collect
+        self._logs = log
+        self._has_paused = False  # in this episode
+        self.pauses_count = 0
+        self.paused_seconds = 0.0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Pause while it presses."""
+        if not self._pauses or not self._pressure("pausing before the next batch"):
+            self._has_paused = False
+            return
+        if self._has_paused:
+            return
+        self._has_paused = True
+        if self._collect:
+            gc.collect()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+        began = time.monotonic()
+        self._pressure.wait(self._max_pause)
+        self.pauses_count += 1
+        self.paused_seconds += time.monotonic() - began
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Log, and agree with the other ranks whether to stop; every rank comes here for the same batches."""
+        if self._logs:
+            self._log_numbers()
+        if self._stop_on is None or batch_idx % self._every:
+            return
+        wanted = self._level() >= self._stop_on
+        if trainer.strategy.reduce_boolean_decision(wanted, all=False):
+            self._stop(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"pauses_count": self.pauses_count, "paused_seconds": self.paused_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.pauses_count = int(state_dict["pauses_count"])
+        self.paused_seconds = float(state_dict["paused_seconds"])
+
+    def _level(self) -> Level:
+        try:
+            return self._pressure.reader.level()
+        except MonitorError:
+            return Level.OK
+
+    def _log_numbers(self) -> None:
+        numbers = {"shm_monitor/level": float(self._level()), "shm_monitor/pauses": float(self.pauses_count)}
+        with contextlib.suppress(MonitorError):
+            numbers["shm_monitor/shed_fraction"] = self._pressure.reader.shed_fraction()
+        for key, value in numbers.items():
+            self.log(key, value, on_step=True, on_epoch=False)
+
+    def _stop(self, trainer: Any) -> None:
+        folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
+        path = os.path.join(folder, CHECKPOINT)
+        trainer.save_checkpoint(path)  # a collective: every rank is here
+        trainer.should_stop = True
+        _log.warning("training stops after step %d, checkpoint %s; %s", trainer.global_step, path, self._pressure.why())
