@@ -62,6 +62,36 @@ def watching_three(name: str) -> Iterator[Ask]:
 
 
 @contextlib.contextmanager
+def watching_all(name: str) -> Iterator[Ask]:
+    with published(name), shm_monitor.attach(name, watch=["memory", "cpu", "network", "gpu-memory:0"]) as reader:
+        yield reader.should_prune
+
+
+@contextlib.contextmanager
+def pressed_three(name: str) -> Iterator[Ask]:
+    with published(name, Level.PRUNE), shm_monitor.attach(name, watch=["memory", "cpu", "network"]) as reader:
+        yield reader.should_prune
+
+
+@contextlib.contextmanager
+def level(name: str) -> Iterator[Ask]:
+    with published(name, Level.PRUNE), shm_monitor.attach(name) as reader:
+        yield reader.level
+
+
+@contextlib.contextmanager
+def shed_fraction(name: str) -> Iterator[Ask]:
+    with published(name, Level.PRUNE), shm_monitor.attach(name) as reader:
+        yield reader.shed_fraction
+
+
+@contextlib.contextmanager
+def reasons(name: str) -> Iterator[Ask]:
+    with published(name, Level.PRUNE), shm_monitor.attach(name) as reader:
+        yield reader.reasons
+
+
+@contextlib.contextmanager
 def pressed(name: str) -> Iterator[Ask]:
     with published(name, Level.PRUNE), shm_monitor.attach(name) as reader:
         yield reader.should_prune
@@ -126,11 +156,16 @@ def virtual_memory(name: str) -> Iterator[Ask]:
 
 CONTENDERS = (
     Contender("an empty Python function", empty),
-    Contender("`should_prune()`, sampler alive and calm", calm, Budget(2.2, 2, of_ratio=True)),
-    Contender("`should_prune()`, one watched limit, calm", watching_one, Budget(2.2, 5, of_ratio=True)),
-    Contender("`should_prune()`, three watched limits, calm", watching_three),
-    Contender("`should_prune()`, pressed", pressed),
-    Contender("`should_prune()`, sampler dead", dead),
+    Contender("`should_prune()`, sampler alive and calm", calm, Budget(1.5, 12, of_ratio=True)),
+    Contender("`should_prune()`, one watched limit, calm", watching_one, Budget(1.5, 12, of_ratio=True)),
+    Contender("`should_prune()`, three of four limits, calm", watching_three, Budget(2.2, 12, of_ratio=True)),
+    Contender("`should_prune()`, all four limits, calm", watching_all, Budget(2.2, 12, of_ratio=True)),
+    Contender("`should_prune()`, pressed", pressed, Budget(6, 12, of_ratio=True)),
+    Contender("`should_prune()`, three of four limits, pressed", pressed_three),
+    Contender("`should_prune()`, sampler dead", dead, Budget(6, 12, of_ratio=True)),
+    Contender("`level()`, pressed", level, Budget(8, 12, of_ratio=True)),
+    Contender("`shed_fraction()`, pressed", shed_fraction, Budget(8, 12, of_ratio=True)),
+    Contender("`reasons()`, pressed", reasons, Budget(8, 12, of_ratio=True)),
     Contender("`should_prune()`, no kernel mark: by the clock", by_clock),
     Contender("`multiprocessing.RawValue` (no death, no reasons)", raw_value),
     Contender("`multiprocessing.Event.is_set()`", event),

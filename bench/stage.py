@@ -45,9 +45,9 @@ def new_name() -> Iterator[str]:
 
 @contextlib.contextmanager
 def published(name: str, *levels: Level, by_kernel: bool = True) -> Iterator[None]:
-    """Have one sample under *name* whose three limits (memory, cpu, network) stand at *levels*, else at OK."""
+    """Have one sample under *name* whose limits (memory, cpu, network, gpu-memory:0) stand at *levels*, else at OK."""
     metric = Metric("memory", "usage_bytes", "bytes", "a number", "a benchmark", rolled=True)
-    limits = tuple(Limit(limit, metric.name, "bytes", "") for limit in ("memory", "cpu", "network"))
+    limits = tuple(Limit(limit, metric.name, "bytes", "") for limit in ("memory", "cpu", "network", "gpu-memory:0"))
     given = [*levels, *[Level.OK] * (len(limits) - len(levels))]
     lock = Lock(name)
     publisher = Publisher(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.errors import FencedError, MonitorError
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport, tried_support
+from shm_monitor.sampler.promptness import wake_promptly
 from shm_monitor.sampler.schedule import Schedule
 from shm_monitor.segment.death import last_was_short_of_memory
 from shm_monitor.segment.lock import Lock
@@ -140,6 +141,7 @@ def _run_locked(order: Order, stop: Stop, reports_fd: int, support: KernelSuppor
             return 0
         killed_before = last_was_short_of_memory(order.config.name)  # before the first sample overwrites what it left
         compilation.leave_interpreted()
+        wake_promptly()
         sampler = Sampler(order, sources_for(order), support=support)
         report = Report(
             pid=os.getpid(),
