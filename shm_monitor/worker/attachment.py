@@ -45,6 +45,7 @@ class Attachment:
         on_stale: what to answer while no sampler is alive.
         indices: the flags of the watched limits.
         trouble: why there is no segment, while there is none.
+        settled_until: how long the last decision for a dead sampler holds without another, in monotonic seconds.
     """
 
     def __init__(self, name: str, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> None:
@@ -61,7 +62,7 @@ class Attachment:
         self._closed = False
         self._room = 0
         self._bind: Callable[[Flags], None] = _nothing
-        self._settle: Callable[[bool, float], None] = _nothing
+        self.settled_until = 0.0
 
     def questions(self) -> Questions:
         """Return the questions, bound to the flags of the segment that the name has, now and later. Once.
@@ -71,7 +72,7 @@ class Attachment:
         count = flag_count(self.watch) if self._view is None else min(len(self.indices), MANY)
         self._room = count if count < MANY else layout.FLAG_COUNT
         made = questions(count, self)
-        self._bind, self._settle = made.bind, made.settle
+        self._bind = made.bind
         self._bind([] if self._view is None else self._flags_of(self._view))
         return made
 
@@ -166,12 +167,13 @@ class Attachment:
 
     def decide(self) -> bool:
         """Answer where no hot byte can: dead, stopped, retired, taken over, never there, or told by the clock alone."""
+        self.settled_until = 0.0
         words = self.live_words()
         if words is not None:
             return max(map(level_of, words)) >= Level.PRUNE
         answer = self.stale_level() >= Level.PRUNE
         if self._view is None or self._view.needs_no_clock:  # by the clock it may be alive again at any moment
-            self._settle(answer, min(self._next_look, time.monotonic() + SETTLED_SECONDS))
+            self.settled_until = min(self._next_look, time.monotonic() + SETTLED_SECONDS)
         return answer
 
     def live_words(self) -> list[int] | None:
