@@ -7,6 +7,7 @@ import time
 from shm_monitor.errors import CorruptError, IncompatibleError, NotFoundError, NotReadyError, SegmentError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment import layout
+from shm_monitor.segment.clocks import samplers_now_ns
 from shm_monitor.segment.flags import DIED
 
 if TYPE_CHECKING:
@@ -83,9 +84,15 @@ def state_of(view: View) -> str:
     beat = view.word(layout.BEAT_OFFSET)
     if view.flag(0) & DIED or beat == layout.NO_BEAT:
         return STALE
-    if not view.needs_no_clock and time.monotonic_ns() - beat > view.word(layout.STALE_AFTER_OFFSET):
+    if not view.needs_no_clock and _is_late(view, beat):
         return STALE
     return LIVE if state == layout.LIVE else STARTING
+
+
+def _is_late(view: View, beat: int) -> bool:
+    """Say whether the last turn is too long ago; another look where it only seems so from another time namespace."""
+    limit = view.word(layout.STALE_AFTER_OFFSET)
+    return time.monotonic_ns() - beat > limit and samplers_now_ns(view) - beat > limit
 
 
 def state_of_error(error: SegmentError) -> str:
@@ -101,19 +108,21 @@ def beat_age_ns(view: View) -> int:
     beat = view.word(layout.BEAT_OFFSET)
     if beat == layout.NO_BEAT:
         beat = view.sample().mono_ns
-    return max(time.monotonic_ns() - beat, 0)
+    return max(samplers_now_ns(view, alive=state_of(view) == LIVE) - beat, 0)
 
 
 def status_of(view: View) -> Status:
     """Return everything that *view* says of its sampler."""
-    now = time.monotonic_ns()
+    state = state_of(view)
+    now = samplers_now_ns(view, alive=state == LIVE)
     collectors = {}
     for index, name in enumerate(view.schema.collectors):
         last_ok, errors = view.collector(index)
         collectors[name] = CollectorStatus(max(now - last_ok, 0) / 1e9 if last_ok else None, errors)
     return Status(
         name=view.name,
-        state=state_of(view),
+        state=state,
+        detail=_detail(now),
         age_seconds=beat_age_ns(view) / 1e9,
         interval_seconds=view.word(layout.INTERVAL_OFFSET) / 1e9,
         sequence=view.word(layout.HEAD_OFFSET),
@@ -121,4 +130,16 @@ def status_of(view: View) -> Status:
         pid=view.word(layout.PID_OFFSET),
         restarts=max(view.word(layout.INCARNATION_OFFSET) - 1, 0),
         collectors=collectors,
+    )
+
+
+def _detail(now_ns: int) -> str:
+    """Say that *now_ns*, by the clock of the sampler, is far from what the clock of this process says."""
+    ahead = round((time.monotonic_ns() - now_ns) / 1e9)
+    if not ahead:
+        return ""
+    way = "ahead of" if ahead > 0 else "behind"
+    return (
+        f"the monotonic clock of this process is {abs(ahead)} s {way} that of the sampler: another time namespace; "
+        "ages are told by the wall clock"
     )

@@ -5,11 +5,10 @@ This module and all it imports are the standard library alone: it runs in every 
 
 from __future__ import annotations
 
-import time
-
 from shm_monitor.errors import ConfigError, NotFoundError, SegmentError
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import layout, names
+from shm_monitor.segment.clocks import samplers_now_ns
 from shm_monitor.segment.flags import INJECTED
 from shm_monitor.segment.status import LIVE, Status, beat_age_ns, state_of, state_of_error, status_of
 from shm_monitor.worker.attachment import ON_STALE, Attachment
@@ -145,12 +144,13 @@ class Reader:
 
             decoder = self._decoder = (view, Decoder(view.schema))
         sample = view.sample()
+        live = state_of(view) == LIVE
         return decoder[1].snapshot(
             sample,
             name=self.name,
-            now_ns=time.monotonic_ns(),
+            now_ns=samplers_now_ns(view, alive=live),
             interval_ns=view.word(layout.INTERVAL_OFFSET),
-            stale=state_of(view) != LIVE,
+            stale=not live,
             collectors=view.collector_words(),
             injected=_injected(self.name) if sample.verdict & INJECTED else (),
         )
