@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import msgspec
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 import shm_monitor as sm
@@ -23,6 +23,7 @@ from shm_monitor_api.bodies import Liveness
 from shm_monitor_api.readings import Reading, Readings
 
 KEPT_EVENTS = 128  # about 5 KB each: what a client can miss and still resume
+KEEPALIVE_COMMENT = b": ping\n\n"
 KEEPALIVE_SECONDS = 15.0  # the interval that the specification recommends against proxies that time out
 RECONNECT_MS = 2000
 POLL_SECONDS_MIN = 0.005
@@ -216,11 +217,14 @@ class EventStream:
 
 
 def _event(name: str, body: object, identifier: str | None = None) -> bytes:
-    return format_sse_event(event=name, data_str=msgspec.json.encode(body).decode(), id=identifier)
+    end = b"\n\n" if identifier is None else b"\nid: %b\n\n" % identifier.encode()
+    return b"event: %b\ndata: %b%b" % (name.encode(), msgspec.json.encode(body), end)  # JSON has no line ends
 
 
-class EventsResponse(EventSourceResponse):
+class EventsResponse(StreamingResponse):
     """One client of the stream, whose seat is given back however it ends."""
+
+    media_type = "text/event-stream"
 
     def __init__(self, stream: EventStream, last_event_id: int | None) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}  # nginx would hold events back

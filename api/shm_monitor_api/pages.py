@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from starlette.responses import Response
 from shm_monitor_api.problems import problem
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from starlette.types import Receive, Scope, Send
 
 STATIC = Path(__file__).parent / "static"
@@ -101,16 +101,17 @@ def swagger_path(name: str) -> Path | None:
     return None
 
 
-def add_pages(app: FastAPI) -> None:
-    """Add the dashboard and the documentation; each path is one file, so there is no folder to leave."""
-    for path, name, policy in (
+def pages() -> dict[str, Callable[[Request], Awaitable[Response]]]:
+    """Return the dashboard and the documentation; each path is one file, so there is no folder to leave."""
+    files = (
         ("/", "dashboard.html", POLICY),
         ("/dashboard.js", "dashboard.js", POLICY),
         ("/dashboard.css", "dashboard.css", POLICY),
         ("/icon.svg", "icon.svg", POLICY),
         ("/docs", "docs.html", DOCS_POLICY),
         ("/docs/start.js", "docs.js", DOCS_POLICY),
-    ):
-        app.add_api_route(path, Page(name, policy).get, include_in_schema=False)
-    for name in SWAGGER_FILES:
-        app.add_api_route(f"/docs/{name}", Asset(name).get, include_in_schema=False)
+    )
+    ours: dict[str, Callable[[Request], Awaitable[Response]]] = {
+        path: Page(name, policy).get for path, name, policy in files
+    }
+    return ours | {f"/docs/{name}": Asset(name).get for name in SWAGGER_FILES}

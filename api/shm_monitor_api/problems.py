@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 says it: ``application/problem+json``, the framework's own 404, 405 and 422 too."""
+"""Every error as RFC 9457 says it: ``application/problem+json``, the framework's own 404 and 405 too."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -80,10 +79,9 @@ def no_sampler(error: sm.SegmentError, instance: str) -> Response:
     return problem(503, str(error), instance=instance, kind=NO_SAMPLER, headers={"retry-after": RETRY_SECONDS})
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_handlers(app: Starlette) -> None:
     """Make *app* answer every error with a problem."""
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(sm.SegmentError, _segment)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -101,13 +99,6 @@ async def _http(request: Request, error: Exception) -> Response:
         return problem(404, "nothing is here; try: /docs", instance=path, headers=headers)
     detail = error.detail if isinstance(error, HTTPException) else ""
     return problem(status, detail, instance=path, headers=headers)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    found = error.errors() if isinstance(error, RequestValidationError) else ()
-    errors = tuple(FieldError(".".join(map(str, one["loc"])), str(one["msg"])) for one in found)
-    detail = "; ".join(f"{one.location}: {one.message}" for one in errors)
-    return problem(422, detail, instance=request.scope["path"], errors=errors)
 
 
 async def _segment(request: Request, error: Exception) -> Response:

@@ -2,8 +2,8 @@
 
 h11 hands out one request at a time and keeps the rest as bytes, so what a client can make the server hold is what it
 has sent and not yet been answered: at most one read. httptools, in C, parses all that has come and cannot be stopped:
-200 clients that sent 250 KB of requests each made it hold 753 MB. It would save a fifth of the CPU of an answer
-(bench/README.md), which is no reason.
+200 clients that sent 250 KB of requests each made it hold 753 MB. What h11 costs: 118 us of CPU per answer, where
+httptools and all of FastAPI took 70 us and h11 with FastAPI 141 us; 4,900 answers a second on one core, not 10,600.
 """
 
 from __future__ import annotations

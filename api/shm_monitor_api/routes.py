@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
-from fastapi import Query, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 import shm_monitor as sm
 from shm_monitor_api import bodies, problems
 from shm_monitor_api.guard import HEADERS
 from shm_monitor_api.negotiation import DATA_FORMATS, JSON, MSGPACK, chosen
+from shm_monitor_api.queries import HistoryQuery, InvalidQueryError, history_query
 from shm_monitor_api.readings import Reading, Readings
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ Maker = Callable[[sm.Snapshot], msgspec.Struct]
 
 ENCODERS: dict[str, Encoder] = {JSON: msgspec.json.encode, MSGPACK: msgspec.msgpack.encode}
 NOT_MODIFIED = "304"
-NAMES_MAX_LENGTH = 8192
-STEP_MAX = 100_000
 
 _CACHE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Accept")]
 _TYPES = {media: (b"content-type", media.encode()) for media in DATA_FORMATS}
@@ -138,45 +138,36 @@ class DataRoutes:
         """Return what is measured and what is limited: name, unit, help, source."""
         return answered(request, self._readings.newest(), lambda: bodies.SchemaTable.of(self._reader), "schema")
 
-    async def get_history(
-        self,
-        request: Request,
-        since: Annotated[int, Query(ge=0, le=2**63 - 1, description="only samples after this sequence number")] = 0,
-        seconds: Annotated[
-            float | None, Query(gt=0, allow_inf_nan=False, description="only the newest so many seconds")
-        ] = None,
-        metrics: Annotated[
-            str | None,
-            Query(max_length=NAMES_MAX_LENGTH, description="names, separated by commas; else those with statistics"),
-        ] = None,
-        step: Annotated[int, Query(ge=1, le=STEP_MAX, description="every n-th sample, the newest among them")] = 1,
-    ) -> Response:
+    async def get_history(self, request: Request) -> Response:
         """Return the samples that the ring still has, as columns: one of times, one per metric."""
+        try:
+            asked = history_query(request.scope["query_string"])
+        except InvalidQueryError as error:
+            return problems.problem(422, str(error), instance=request.scope["path"], errors=error.errors)
         reading = self._readings.newest()
-        names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-        values = self._most_values(reading.snapshot, names, seconds=seconds, since=since, step=step)
+        names = None if asked.metrics is None else [one.strip() for one in asked.metrics.split(",") if one.strip()]
+        values = self._most_values(reading.snapshot, names, asked)
         if values > self._history_values_max:
             limit = self._history_values_max
             detail = f"up to {values} numbers, allowed are {limit}; try: fewer metrics, fewer seconds, a larger step"
             return problems.problem(403, detail, instance=request.scope["path"])
         try:
-            columns = self._reader.history(metrics=names, seconds=seconds, since=since, step=step)
+            columns = self._reader.history(metrics=names, seconds=asked.seconds, since=asked.since, step=asked.step)
         except sm.UnknownMetricError as error:
             detail = f"no metric {error.asked!r}; GET /schema lists them all"
             return problems.problem(404, detail, instance=request.scope["path"], kind=problems.UNKNOWN_METRIC)
         return answered(request, reading, lambda: columns)
 
-    def _most_values(
-        self, newest: sm.Snapshot, names: Sequence[str] | None, *, seconds: float | None, since: int, step: int
-    ) -> int:
+    def _most_values(self, newest: sm.Snapshot, names: Sequence[str] | None, asked: HistoryQuery) -> int:
         """Return how many numbers a history can have at most, without reading it."""
         view = self._reader.view()
-        samples = min(max(newest.sequence - since, 0), view.header.slot_count)
+        samples = min(max(newest.sequence - asked.since, 0), view.header.slot_count)
         # Compared before it is divided: 1e308 seconds of samples at 20 Hz are more than a float can count.
+        seconds = asked.seconds
         if seconds is not None and seconds < samples * newest.interval_seconds:
             samples = min(samples, int(seconds / newest.interval_seconds) + 2)
         columns = view.schema.rolled_count if names is None else len(set(names))
-        return math.ceil(samples / step) * columns
+        return math.ceil(samples / asked.step) * columns
 
     async def get_healthz(self, request: Request) -> Response:  # noqa: ARG002 - as all endpoints
         """Say that this process answers."""

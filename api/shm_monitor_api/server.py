@@ -16,15 +16,15 @@ import msgspec
 import uvicorn
 
 import shm_monitor as sm
-from shm_monitor_api.application import create_app
 from shm_monitor_api.budget import allow_files
 from shm_monitor_api.gate import BACKLOG, Server
 from shm_monitor_api.guard import HEAD_BYTES_MAX, is_loopback
+from shm_monitor_api.lean import create_lean_app
 from shm_monitor_api.logs import log_config
 from shm_monitor_api.settings import ApiConfig
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 DEFAULT_BIND = "127.0.0.1:8909"
 # Of each connection, which takes them over from the listener: what a client sends ahead or does not read stays in the
@@ -100,7 +100,7 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     allow_files()
     host = serving.address.host
     hosts = config.allowed_hosts if is_unspecified(host) else (*config.allowed_hosts, host)
-    app = create_app(msgspec.structs.replace(config, allowed_hosts=hosts))
+    app = create_lean_app(msgspec.structs.replace(config, allowed_hosts=hosts))
     settings = _uvicorn_settings(app, serving)
     listener = listen(serving.address)
     if serving.stop_at_eof:
@@ -111,7 +111,7 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     Server(settings).run(sockets=[listener])
 
 
-def _uvicorn_settings(app: FastAPI, serving: Serving) -> uvicorn.Config:
+def _uvicorn_settings(app: Starlette, serving: Serving) -> uvicorn.Config:
     settings = uvicorn.Config(
         app,
         http="h11",

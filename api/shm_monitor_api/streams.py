@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from shm_monitor_api import problems
 from shm_monitor_api.events import EventsResponse, EventStream, sequence_of
-from shm_monitor_api.exposition import exposition
 from shm_monitor_api.negotiation import EVENT_FORMATS, chosen
 from shm_monitor_api.readings import Readings
 
@@ -20,6 +20,8 @@ class StreamRoutes:
 
     async def get_metrics(self, request: Request) -> Response:
         """Return the newest sample as Prometheus text, or as OpenMetrics where ``Accept`` names it."""
+        from shm_monitor_api.exposition import exposition  # prometheus-client is 1 MB that few need
+
         body, media = exposition(self._readings.newest(), request.headers.get("accept", ""))
         return Response(body, headers={"content-type": media, "cache-control": "no-store", "vary": "Accept"})
 

@@ -16,7 +16,6 @@ from tests.support.surroundings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TEXT = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
 CURLS = re.findall(r"^\$ (curl [^\n]*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -67,13 +66,3 @@ def test_the_python_runs_as_written() -> None:
     exec(example, found)
 
     assert found["app"].title == "shm-monitor"
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
-    (unit,) = re.findall(r"```ini\n(.*?)```", TEXT, re.DOTALL)
-    path = tmp_path / "shm-monitor.service"
-    path.write_text(unit.replace("/opt/shm-monitor/bin/shm-monitor", "/bin/true"))
-    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stderr) == (0, "")

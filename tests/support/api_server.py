@@ -23,7 +23,7 @@ from tests.support.surroundings import child_environment
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
@@ -45,7 +45,7 @@ PATHS = (
 class Asked:
     """Asks an application without a server; each request has an event loop of its own."""
 
-    def __init__(self, app: FastAPI, base_url: str = "http://127.0.0.1:8909") -> None:
+    def __init__(self, app: Starlette, base_url: str = "http://127.0.0.1:8909") -> None:
         self.app = app
         self._base_url = base_url
 

@@ -1,0 +1,80 @@
+"""What is served, whichever framework routes to it: one reader, its endpoints, the guard before them.
+
+FastAPI makes the application that other servers run, and the OpenAPI document. The server of this package routes by
+Starlette alone, which FastAPI builds on: FastAPI and pydantic are 15 MB of private memory, and they are needed when
+somebody asks for the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+import shm_monitor as sm
+from shm_monitor_api.events import EventStream
+from shm_monitor_api.guard import OPEN_PATH
+from shm_monitor_api.pages import pages
+from shm_monitor_api.readings import Readings
+from shm_monitor_api.routes import DataRoutes
+from shm_monitor_api.stopping import while_serving
+from shm_monitor_api.streams import StreamRoutes
+
+if TYPE_CHECKING:
+    from shm_monitor_api.settings import ApiConfig
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Service:
+    """One sampler, which need not run yet, and everything that can be asked about it.
+
+    Attributes:
+        config: how it is served.
+        stream: the events.
+        endpoints: of each path that has data; routes are tried in order, and those asked most come first.
+        pages: of each path that a person looks at.
+    """
+
+    def __init__(self, config: ApiConfig) -> None:
+        self.config = config
+        readings = Readings(reader_of(config.name))
+        self.stream = EventStream(readings, max_clients=config.max_event_clients)
+        data, streams = DataRoutes(readings, config), StreamRoutes(readings, self.stream)
+        self.endpoints: dict[str, Endpoint] = {
+            "/resources/all": data.get_all,
+            "/resources/prune": data.get_prune,
+            "/snapshot": data.get_snapshot,
+            "/metrics": streams.get_metrics,
+            OPEN_PATH: data.get_healthz,
+            "/readyz": data.get_readyz,
+            "/resources/cpu": data.get_cpu,
+            "/resources/memory": data.get_memory,
+            "/resources/gpu": data.get_gpu,
+            "/resources/network": data.get_network,
+            "/history": data.get_history,
+            "/events": streams.get_events,
+            "/schema": data.get_schema,
+        }
+        self.pages = pages()
+
+    def while_serving(self, _: object) -> AbstractAsyncContextManager[None]:
+        """Return the lifespan of an application: the stream is open during it."""
+        return while_serving(self.stream)
+
+
+def reader_of(name: str | None) -> sm.Reader:
+    """Return a reader of the sampler *name*, which may come late: until then each route says that there is none.
+
+    Raises:
+        ConfigError: no sampler can have that name.
+    """
+    try:
+        return sm.attach(name, timeout=0.0)
+    except sm.SegmentError:
+        reader = sm.attach(name, timeout=0.0, required=False)
+        reader.required = True
+        return reader
