@@ -25,7 +25,8 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiProcess]:
-    sampler = MortalSampler("test-api-docs")
+    # It takes no further sample: on a busy machine 2 s without one would pass, and the stream begin with `stale`.
+    sampler = MortalSampler("test-api-docs", stale_after=3600.0)
     sampler.feed(*[50.0] * 5)
     with ApiProcess("--name", "test-api-docs", "--bind", "127.0.0.1:0") as started:
         yield started
