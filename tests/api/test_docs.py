@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from tests.support.surroundings import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NAME = f"test-api-docs-{os.getpid()}"
 TEXT = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
 CURLS = re.findall(r"^\$ (curl [^\n]*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
@@ -26,9 +28,9 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiProcess]:
     # It takes no further sample: on a busy machine 2 s without one would pass, and the stream begin with `stale`.
-    sampler = MortalSampler("test-api-docs", stale_after=3600.0)
+    sampler = MortalSampler(NAME, stale_after=3600.0)
     sampler.feed(*[50.0] * 5)
-    with ApiProcess("--name", "test-api-docs", "--bind", "127.0.0.1:0") as started:
+    with ApiProcess("--name", NAME, "--bind", "127.0.0.1:0") as started:
         yield started
     sampler.die()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
 
 MEANT = {200, 304, 400, 403, 404, 405, 406, 413, 421, 422, 431}
+NAME = f"test-api-fuzz-{os.getpid()}"
 SECONDS = 60.0
 NUMBERS = (st.floats() | st.integers() | st.integers(10**17, 10**320) | st.integers(-(10**320), 0)).map(str)
 WORDS = st.sampled_from(
@@ -62,9 +64,9 @@ HOSTS = st.just(b"localhost") | st.just(b"[::1]:80") | BYTES
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[ASGIApp]:
-    sampler = MortalSampler("test-api-fuzz", gpus=1)
+    sampler = MortalSampler(NAME, gpus=1)
     sampler.feed(*[50.0] * 20)
-    yield create_app(ApiConfig(name="test-api-fuzz"))
+    yield create_app(ApiConfig(name=NAME))
     sampler.die()
 
 
