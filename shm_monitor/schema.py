@@ -13,6 +13,7 @@ from enum import IntEnum, IntFlag
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 
@@ -23,6 +24,11 @@ class Level(IntEnum):
     WARN = 1
     PRUNE = 2
     CRITICAL = 3
+
+    @property
+    def text(self) -> str:
+        """The level as every face spells it, such as ``prune``."""
+        return self.name.lower()
 
 
 class Unknown(IntEnum):
@@ -54,6 +60,15 @@ class Reason(IntFlag):
     UNKNOWN = 16
 
 
+REASON_NAMES = {int(reason): str(reason.name).lower() for reason in Reason}
+PRESSING = tuple(name for bit, name in REASON_NAMES.items() if bit != Reason.UNKNOWN)  # by bit, from the lowest on
+
+
+def names_of_bits(bits: int, names: Mapping[int, str]) -> tuple[str, ...]:
+    """Return the *names* of what is set in *bits*, lowest first; one without a name is ``bit_N``: seen, not dropped."""
+    return tuple(names.get(1 << place, f"bit_{place}") for place in range(bits.bit_length()) if bits >> place & 1)
+
+
 # What the decision remembers of each limit, in the order of its columns in a sample. Times are seconds of the monotonic
 # clock; NaN is "never" or "unknown". The numbers of a reason stay as they were when it was last set.
 STATE_HELP = {
@@ -75,7 +90,7 @@ STATE_HELP = {
     "episodes_count": "how often the level came to PRUNE or above",
 } | {
     f"{reason}_{field}": text
-    for reason in ("level", "forecast", "capacity", "event")
+    for reason in PRESSING
     for field, text in {
         "since_seconds": "when the reason was last set",
         "seen_seconds": "when its condition last held",
@@ -180,6 +195,11 @@ class Schema(NamedTuple):
         """How many metrics, from the first on, have rolling statistics."""
         return sum(metric.rolled for metric in self.metrics)
 
+    @property
+    def places(self) -> dict[str, int]:
+        """Where each metric is in a sample, by its name; made anew each time."""
+        return places_of(self.metrics)
+
     def to_json(self) -> bytes:
         """Return the bytes that go into the segment; equal schemas give equal bytes."""
         import json  # a worker that only asks should_prune() never needs it
@@ -242,6 +262,11 @@ class Schema(NamedTuple):
         strays = [limit.name for limit in self.limits if limit.metric not in names]
         if strays:
             raise ValueError(f"not a schema: the limit {strays[0]} looks at no rolled metric")
+
+
+def places_of(metrics: Sequence[Metric]) -> dict[str, int]:
+    """Return where each of *metrics* is among them, by its name."""
+    return {metric.name: place for place, metric in enumerate(metrics)}
 
 
 def ordered(metrics: list[Metric]) -> list[int]:

@@ -22,7 +22,7 @@ _ENCODERS: dict[str, tuple[Callable[[Collector], bytes], str]] = {
     PROMETHEUS: (prometheus_text, "text/plain; version=0.0.4; charset=utf-8"),
     OPENMETRICS: (openmetrics_text, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
 }
-LEVELS = {level.name.lower(): int(level) for level in sm.Level}
+LEVELS = {level.text: int(level) for level in sm.Level}
 LATE_INTERVALS = 3  # without a success for as long, a collector whose readings are missing counts as failing
 LATE_SECONDS_MIN = 2.0
 

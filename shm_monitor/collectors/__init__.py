@@ -66,12 +66,8 @@ def _gpu(
     gpus: Sequence[int | str] | None, interval_seconds: float | None, visible: str | None, roots: Roots
 ) -> list[Collector]:
     """Return the collector of the GPUs; imported only here, as NVML is a driver's library."""
-    try:
-        from shm_monitor.collectors.gpu.collector import discover_gpu
-    except ModuleNotFoundError as error:
-        if error.name != "shm_monitor.collectors.gpu.collector":
-            raise
-        return []
+    from shm_monitor.collectors.gpu.collector import discover_gpu
+
     proc = Path(roots.proc)
     return [discover_gpu(gpus=gpus, interval_seconds=interval_seconds, cuda_visible_devices=visible, proc_root=proc)]
 

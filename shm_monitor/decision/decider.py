@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shm_monitor.decision.rules import Rule
 from shm_monitor.kernels import decide as step
 from shm_monitor.kernels.roll import Samples
-from shm_monitor.schema import STATE_FIELDS, Level, Reason
+from shm_monitor.schema import REASON_NAMES, STATE_FIELDS, Level, Reason, names_of_bits
 from shm_monitor.units import amount, duration
 
 _log = logging.getLogger(__name__)
@@ -112,8 +112,6 @@ class Decider:
     Attributes:
         words: shape (K,), the verdict word of each limit after the last :meth:`decide`.
     """
-
-    STATE_FIELDS = STATE_FIELDS
 
     def __init__(self, rules: Sequence[Rule], *, period_seconds: float, horizon_seconds: float) -> None:
         """Start with nothing known.
@@ -233,12 +231,12 @@ def above_capacity_text(rule: Rule, state: States) -> str:
 
 def begin_text(rule: Rule, state: States) -> str:
     """Return the line that says that *rule* begins to press, why, and the numbers at that time."""
-    unit, reasons = rule.limit.unit, Reason(int(state[step.REASONS]))
-    names = [str(one.name).lower() for one in reasons]
+    unit, reasons = rule.limit.unit, int(state[step.REASONS])
+    names = names_of_bits(reasons, REASON_NAMES)
     first = next(place for place in range(4) if reasons & 1 << place)
     numbers = state[step.EACH + first * step.EACH_WIDTH :]
     parts = [
-        f"{rule.limit.name}: {Level(int(state[step.LEVEL])).name.lower()} ({', '.join(names)})",
+        f"{rule.limit.name}: {Level(int(state[step.LEVEL])).text} ({', '.join(names)})",
         f"at {amount(numbers[step.SET_VALUE], unit)}, mean {amount(numbers[step.SET_MEAN], unit)}",
         f"limit {amount(numbers[step.SET_LIMIT], unit)}",
     ]

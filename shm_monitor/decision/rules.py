@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from shm_monitor.schema import Limit, Metric
+from shm_monitor.schema import Limit, Metric, places_of
 
 _NO_DEVICES: Mapping[str, str] = MappingProxyType({})
 MEBIBYTE = 1 << 20  # what the configuration calls an MB
@@ -115,7 +115,7 @@ def _looked_at(metrics: Sequence[Metric], group: str, field: str) -> list[tuple[
 
 def _of_memory(rule: Rule, level: str, metrics: Sequence[Metric]) -> Rule:
     """Return the *rule* of a *level* of memory with its capacity and its counters, where *metrics* have them."""
-    places = {metric.name: place for place, metric in enumerate(metrics)}
+    places = places_of(metrics)
     group = f"memory:{level}" if level else "memory"
     return rule._replace(
         capacity=places.get(f"{group}.capacity_bytes", -1),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Attributes = dict[str, str]
 Points = Iterable[tuple[float | None, Attributes]]
 
-_LEVELS = {level.name.lower(): int(level) for level in Level}
+_LEVELS = {level.text: int(level) for level in Level}
 
 
 class Gauge(NamedTuple):

@@ -18,7 +18,7 @@ from shm_monitor.kernels import Rolling
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
-from shm_monitor.schema import STATE_FIELDS, Schema, ordered
+from shm_monitor.schema import STATE_FIELDS, Schema, ordered, places_of
 from shm_monitor.segment.flags import INJECTED
 from shm_monitor.segment.injection import Injector
 
@@ -73,7 +73,7 @@ class Sampler:
             support=support,
             accepts_injection=config.allow_injection,
         )
-        places = {metric.name: place for place, metric in enumerate(table)}
+        places = places_of(table)
         self._injector = Injector(config.name, places, clock) if config.allow_injection else None
         self._rolling, self._decider = self._deciders(config, chosen)
 

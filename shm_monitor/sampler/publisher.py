@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from shm_monitor.schema import Schema
 
 
-def slot_of(schema: Schema) -> SlotLayout:
-    """Return the layout of a slot for *schema*."""
-    return SlotLayout(len(schema.metrics), schema.rolled_count, len(schema.limits), len(schema.states))
-
-
 def slot_dtype(slot: SlotLayout) -> np.dtype[np.void]:
     """Return the numpy type of one slot; its offsets are those of *slot*."""
     rolled = (slot.rolled_count,)
@@ -90,7 +85,7 @@ class Publisher:
         Raises:
             NoSpaceError: shared memory is full.
         """
-        slot = slot_of(schema)
+        slot = SlotLayout.of(schema)
         capabilities = support.marks_death * KERNEL_MARKS_DEATH | support.ends_hang * KERNEL_ENDS_HANG
         capabilities |= accepts_injection * ACCEPTS_INJECTION
         self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count=slot_count, capabilities=capabilities)

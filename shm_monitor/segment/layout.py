@@ -33,7 +33,10 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
-from shm_monitor.light import NamedTuple
+from shm_monitor.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from shm_monitor.schema import Schema
 
 PAGE_BYTES = 4096
 WORD_BYTES = 8
@@ -121,6 +124,11 @@ class SlotLayout(NamedTuple):
     limit_count: int
     state_count: int
 
+    @classmethod
+    def of(cls, schema: Schema) -> SlotLayout:
+        """Return the layout of the samples that *schema* describes."""
+        return cls(len(schema.metrics), schema.rolled_count, len(schema.limits), len(schema.states))
+
     @property
     def values(self) -> int:
         """Where the values begin."""
@@ -143,8 +151,12 @@ class SlotLayout(NamedTuple):
 
     @property
     def limits(self) -> int:
-        """Where the states of the limits begin."""
+        """Where the tracks of the limits begin."""
         return self.slopes + self.rolled_count * WORD_BYTES
+
+    def track(self, index: int) -> int:
+        """Return where the track of limit *index* begins: what the decision remembers of it."""
+        return self.limits + index * self.state_count * WORD_BYTES
 
     @property
     def crc(self) -> int:

@@ -142,7 +142,7 @@ class View:
             schema = Schema.from_json(data)
         except ValueError as error:
             raise CorruptError(self.name, str(error)) from error
-        slot = SlotLayout(len(schema.metrics), schema.rolled_count, len(schema.limits), len(schema.states))
+        slot = SlotLayout.of(schema)
         fits = len(schema.limits) < header.first_worker_flag and len(schema.collectors) <= layout.COLLECTORS_MAX
         if slot.stride != header.slot_stride or not fits:
             raise CorruptError(self.name, f"slots of {header.slot_stride} bytes, its schema needs {slot.stride}")

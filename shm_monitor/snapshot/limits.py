@@ -7,13 +7,13 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from shm_monitor.schema import Level, Limit, Reason, Schema
-from shm_monitor.snapshot.pattern import NUMBERS_OFFSET, Pattern, Pick, unpacker
+from shm_monitor.schema import PRESSING, REASON_NAMES, Level, Limit, Schema, names_of_bits
+from shm_monitor.segment.layout import SlotLayout
+from shm_monitor.snapshot.pattern import Pattern, Pick, unpacker
 from shm_monitor.snapshot.structs import LimitState
 
-LEVEL_TEXTS = tuple(level.name.lower() for level in Level)
+LEVEL_TEXTS = tuple(level.text for level in Level)
 
-_EPISODES = tuple(str(reason.name).lower() for reason in Reason if reason is not Reason.UNKNOWN)
 _SLOW_COLUMNS = (
     "level",
     "reasons",
@@ -21,7 +21,7 @@ _SLOW_COLUMNS = (
     "target",
     "capacity",
     "pressed_since_seconds",
-    *(f"{reason}_episodes_count" for reason in _EPISODES),
+    *(f"{reason}_episodes_count" for reason in PRESSING),
 )
 _FAST_COLUMN = "seconds_to_limit"
 _MEMORY_MAX = 64
@@ -82,10 +82,10 @@ class LimitReader:
         level = int(state.get("level", 0)) & 3
         slow = _Slow(
             LEVEL_TEXTS[level],
-            _reason_texts(int(state.get("reasons", 0))),
+            names_of_bits(int(state.get("reasons", 0)), REASON_NAMES),
             (state.get("limit"), state.get("target"), state.get("capacity")),
             state.get("pressed_since_seconds") if level >= Level.PRUNE else None,
-            {reason: int(state.get(f"{reason}_episodes_count", 0)) for reason in _EPISODES},
+            {reason: int(state.get(f"{reason}_episodes_count", 0)) for reason in PRESSING},
         )
         if len(self._seen) >= _MEMORY_MAX:
             self._seen = {}
@@ -93,22 +93,15 @@ class LimitReader:
         return slow
 
 
-def _reason_texts(bits: int) -> tuple[str, ...]:
-    """Return the names of the reasons that are set in *bits*; one that a newer sampler has is called ``bit_N``."""
-    names = {int(reason): str(reason.name).lower() for reason in Reason}
-    return tuple(names.get(1 << at, f"bit_{at}") for at in range(bits.bit_length()) if bits >> at & 1)
-
-
 def limit_readers(schema: Schema) -> list[LimitReader]:
     """Return what reads each limit of *schema*, in the order of their flags."""
-    start = NUMBERS_OFFSET + 8 * (len(schema.metrics) + 3 * schema.rolled_count)
-    stride = 8 * len(schema.states)
-    return [LimitReader(limit, schema.states, start + at * stride) for at, limit in enumerate(schema.limits)]
+    slot = SlotLayout.of(schema)
+    return [LimitReader(limit, schema.states, slot.track(at)) for at, limit in enumerate(schema.limits)]
 
 
 def statistic_picks(schema: Schema, pattern: Pattern) -> list[Pick]:
     """Return what takes value, mean and maximum of the metric of each limit out of a Pool of *pattern*."""
-    names = {metric.name: at for at, metric in enumerate(schema.metrics)}
+    names = schema.places
     count, rolled = len(schema.metrics), schema.rolled_count
     picks = []
     for limit in schema.limits:

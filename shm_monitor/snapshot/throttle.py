@@ -6,6 +6,8 @@ Source: nvml.h, nvmlClocksEventReasons (called nvmlClocksThrottleReasons before 
 
 from __future__ import annotations
 
+from shm_monitor.schema import names_of_bits
+
 THROTTLE_REASONS: dict[int, str] = {
     0x001: "gpu_idle",
     0x002: "applications_clocks_setting",
@@ -26,6 +28,4 @@ def throttle_names(bits: int) -> tuple[str, ...]:
 
     A bit that NVML has added since is called ``bit_N``, so that it is seen rather than dropped.
     """
-    return tuple(
-        THROTTLE_REASONS.get(1 << place, f"bit_{place}") for place in range(bits.bit_length()) if bits >> place & 1
-    )
+    return names_of_bits(bits, THROTTLE_REASONS)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.decision.rules import Rule
-from shm_monitor.schema import Level, Reason
+from shm_monitor.schema import REASON_NAMES, Level, Reason
+from shm_monitor.segment.flags import LEVEL_SHIFT, REASONS_SHIFT
 from shm_monitor.traces.binary import Trace
 from shm_monitor.traces.episodes import OVERALL, Episode, LimitReport, Report
 
@@ -53,11 +54,12 @@ class Replayed:
 def _report_of(done: Replayed, place: int, times: NDArray[np.float64], observed: NDArray[np.float64]) -> LimitReport:
     """Return the report of limit *place*; -1 is all together."""
     words = done.verdicts if place < 0 else done.words[:, place]
-    levels = (words >> np.uint64(32) & np.uint64(3)).astype(np.int64)
-    unknown = np.zeros(len(words), np.bool_) if place < 0 else words >> np.uint64(34) & np.uint64(Reason.UNKNOWN) != 0
+    levels = (words >> np.uint64(LEVEL_SHIFT) & np.uint64(3)).astype(np.int64)
+    bits = words >> np.uint64(REASONS_SHIFT)
+    unknown = np.zeros(len(words), np.bool_) if place < 0 else bits & np.uint64(Reason.UNKNOWN) != 0
     values = np.full(len(words), np.nan) if place < 0 else done.trace.values[:, done.rules[place].value]
     rule = None if place < 0 else done.rules[place]
-    seconds_at = {level.name.lower(): float(observed[(levels == level) & ~unknown].sum()) for level in Level}
+    seconds_at = {level.text: float(observed[(levels == level) & ~unknown].sum()) for level in Level}
     pressed = levels >= Level.PRUNE
     edges = np.flatnonzero(np.diff(np.concatenate([[False], pressed, [False]]).astype(np.int8)))
     spans = list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
@@ -81,7 +83,7 @@ def _episode(done: Replayed, place: int, times: NDArray[np.float64], span: tuple
     """Return the episode of limit *place* over the samples *span* (first, one past the last)."""
     begin, end = span
     words = (done.verdicts if place < 0 else done.words[:, place])[begin:end]
-    level = Level(int((words >> np.uint64(32) & np.uint64(3)).max()))
+    level = Level(int((words >> np.uint64(LEVEL_SHIFT) & np.uint64(3)).max()))
     value = peak = None
     bars: list[float | None] = [None] * 5
     if place >= 0:
@@ -94,7 +96,7 @@ def _episode(done: Replayed, place: int, times: NDArray[np.float64], span: tuple
         float(times[begin]),
         float(times[end]) if end < len(times) else None,
         float(done.trace.realtime_ns[begin]) / 1e9,
-        level.name.lower(),
+        level.text,
         _reason_names(words),
         value,
         bars[4],
@@ -109,9 +111,9 @@ def _reason_names(words: NDArray[np.uint64]) -> tuple[str, ...]:
     """Return the names of the reasons in *words*, those that came first before those that came later."""
     firsts = {}
     for reason in (Reason.LEVEL, Reason.FORECAST, Reason.CAPACITY, Reason.EVENT):
-        places = np.flatnonzero(words >> np.uint64(34) & np.uint64(reason))
+        places = np.flatnonzero(words >> np.uint64(REASONS_SHIFT) & np.uint64(reason))
         if len(places):
-            firsts[str(reason.name).lower()] = int(places[0])
+            firsts[REASON_NAMES[reason]] = int(places[0])
     return tuple(sorted(firsts, key=lambda name: firsts[name]))
 
 

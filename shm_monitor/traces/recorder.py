@@ -195,7 +195,7 @@ class _Copier:
 
 def _places(table: Table, view: View) -> Sequence[int]:
     """Return where the metrics of *table* are among the values of *view*; one past the end for those it has not."""
-    places = {metric.name: place for place, metric in enumerate(view.schema.metrics)}
+    places = view.schema.places
     return [places.get(metric.name, len(places)) for metric in table.metrics]
 
 

@@ -6,8 +6,9 @@ import math
 
 from shm_monitor.errors import SegmentError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
-from shm_monitor.schema import Level
-from shm_monitor.worker.limits import REASONS, limits_in
+from shm_monitor.schema import PRESSING, Level
+from shm_monitor.segment.flags import level_of
+from shm_monitor.worker.limits import limits_in
 
 if TYPE_CHECKING:
     from shm_monitor.worker.attachment import Attachment
@@ -39,7 +40,7 @@ def episode(attachment: Attachment) -> Episode | None:
     2 us while calm; as long as an explanation while pressed.
     """
     words = attachment.live_words()
-    if words is not None and not any(word >> 32 & 3 >= Level.PRUNE for word in words):
+    if words is not None and not any(level_of(word) >= Level.PRUNE for word in words):
         return None
     if words is None and attachment.on_stale != "hold":
         return None
@@ -58,7 +59,7 @@ def episode(attachment: Attachment) -> Episode | None:
         since=since + (sample.realtime_ns - sample.mono_ns) / 1e9,
         limit=first.limit.name,
         reason=_first_reason(first),
-        level=first.level.name.lower(),
+        level=first.level.text,
     )
 
 
@@ -69,5 +70,5 @@ def _since(limit: LimitNumbers) -> float:
 
 def _first_reason(limit: LimitNumbers) -> str:
     bits = limit.numbers["reasons"]
-    holds = [one for bit, one in enumerate(REASONS) if math.isfinite(bits) and int(bits) >> bit & 1]
+    holds = [one for bit, one in enumerate(PRESSING) if math.isfinite(bits) and int(bits) >> bit & 1]
     return min(holds, key=lambda one: limit.numbers[f"{one}_since_seconds"], default="")

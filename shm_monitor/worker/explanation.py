@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shm_monitor.schema import Level
+from shm_monitor.schema import PRESSING, Level
 from shm_monitor.units import amount, printable
-from shm_monitor.worker.limits import REASONS, LimitNumbers, limits_in
+from shm_monitor.worker.limits import LimitNumbers, limits_in
 
 if TYPE_CHECKING:
     from shm_monitor.segment.view import Sample, View
@@ -96,7 +96,7 @@ def explain(sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool
     reasons.sort(key=lambda one: (-Level[one.level.upper()], one.since))
     return Explanation(
         should_prune=level >= Level.PRUNE,
-        level=level.name.lower(),
+        level=level.text,
         timestamp=sample.realtime_ns * 1e-9,
         stale=stale,
         reasons=tuple(reasons),
@@ -107,7 +107,7 @@ def _reasons(limit: LimitNumbers, offset: float) -> list[ReasonState]:
     """Return the reasons of *limit* that hold; *offset* turns monotonic seconds into unix seconds."""
     bits = int(_known(limit.numbers["reasons"]) or 0)
     found = []
-    for bit, reason in enumerate(REASONS):
+    for bit, reason in enumerate(PRESSING):
         if bits >> bit & 1:
             at = {key: _known(limit.numbers[f"{reason}_{key}"]) for key in _AS_SET}
             # An OOM kill is an event, and critical: the level of the limit says so.
@@ -116,7 +116,7 @@ def _reasons(limit: LimitNumbers, offset: float) -> list[ReasonState]:
                 ReasonState(
                     limit=limit.limit.name,
                     reason=reason,
-                    level=level.name.lower(),
+                    level=level.text,
                     unit=limit.limit.unit,
                     scope=limit.scope,
                     since=limit.numbers[f"{reason}_since_seconds"] + offset,

@@ -71,7 +71,7 @@ def _known(row: memoryview[float], place: int | None) -> float | None:
 
 def _places(view: View, metrics: Sequence[str] | None, *, strict: bool) -> dict[str, int | None]:
     schema = view.schema
-    known = {metric.name: place for place, metric in enumerate(schema.metrics)}
+    known = schema.places
     if metrics is None:
         return {metric.name: known[metric.name] for metric in schema.metrics[: schema.rolled_count]}
     unknown = [name for name in metrics if name not in known]

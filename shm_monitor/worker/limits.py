@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from shm_monitor.segment.view import Sample, View
 
 _NOTHING = dict.fromkeys(STATE_FIELDS, math.nan)  # a sampler of another version may keep fewer columns
-REASONS = ("level", "forecast", "capacity", "event")  # the columns of a state are named after them
 
 
 class LimitNumbers:
@@ -97,14 +96,14 @@ class _Track:
 
     def __init__(self, view: View) -> None:
         schema, slot = view.schema, view.slot
-        at = {metric.name: slot.values + place * WORD_BYTES for place, metric in enumerate(schema.metrics)}
+        at = {name: slot.values + place * WORD_BYTES for name, place in schema.places.items()}
         self._states, self._row = schema.states, struct.Struct(f"<{len(schema.states)}d")
         self._nothing = {} if set(_NOTHING) <= set(schema.states) else _NOTHING
         self._scopes = {limit.metric: _scopes_of(limit, schema) for limit in schema.limits}
         self._places = [
             _Place(
                 limit,
-                slot.limits + index * self._row.size,
+                slot.track(index),
                 at[limit.metric],
                 at[limit.metric] - slot.values + slot.means,
                 at.get(f"{_owner_of(limit)}.scope", -1),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from time import monotonic
 
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
-from shm_monitor.schema import Level, Reason
+from shm_monitor.schema import REASON_NAMES, Level, Reason, names_of_bits
 from shm_monitor.segment.address import FlagWord, HotByte
 from shm_monitor.segment.flags import (
     DIED,
@@ -63,8 +63,7 @@ _CALM = HotByte(0)  # in place of one that is not there
 _LEVELS = tuple(Level)
 _REASONS_MASK = sum(Reason)
 _UNROLLED = 4
-_BITS = {int(reason): str(reason.name).lower() for reason in Reason}
-_REASONS = tuple(tuple(name for bit, name in _BITS.items() if bits & bit) for bits in range(_REASONS_MASK + 1))
+_REASONS = tuple(names_of_bits(bits, REASON_NAMES) for bits in range(_REASONS_MASK + 1))
 
 
 def questions(count: int, slow: SlowPath) -> Questions:

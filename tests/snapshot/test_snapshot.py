@@ -356,7 +356,7 @@ def test_the_numbers_of_a_slot_are_where_the_layout_says() -> None:
     from shm_monitor.segment.layout import SlotLayout
 
     sample = sample_of(SCHEMA, {SCHEMA.metrics[0].name: 4.25}, statistics={SCHEMA.metrics[0].name: (1.5, 2.5, 3.5)})
-    slot = SlotLayout(len(SCHEMA.metrics), SCHEMA.rolled_count, len(SCHEMA.limits), len(SCHEMA.states))
+    slot = SlotLayout.of(SCHEMA)
     places = (slot.values, slot.means, slot.maxima, slot.slopes)
 
     assert [struct.unpack_from("<d", sample.data, place)[0] for place in places] == [4.25, 1.5, 2.5, 3.5]
