@@ -97,7 +97,7 @@ def _loaded(name: str) -> object:
     except ModuleNotFoundError as error:
         from shm_monitor.errors import MissingDependencyError
 
-        raise MissingDependencyError(f"shm_monitor.{name}", "sampler", str(error.name)) from error
+        raise MissingDependencyError.of(f"shm_monitor.{name}", error) from error
     value = getattr(module, name)
     globals()[name] = value
     return value

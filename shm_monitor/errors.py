@@ -24,6 +24,19 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False  # as typing's, which a worker does not load
+
+if TYPE_CHECKING:
+    from typing import Self
+
+EXTRA_OF = {
+    **dict.fromkeys(("numba", "numpy", "psutil", "pynvml"), "sampler"),
+    **dict.fromkeys(("fastapi", "fastapi_offline", "prometheus_client", "starlette", "uvicorn"), "api"),
+    **dict.fromkeys(("plotly", "tqdm"), "report"),
+    **dict.fromkeys(("rich", "textual"), "tui"),
+}
+"""The extra that brings a package, by the name it is imported by."""
+
 
 class MonitorError(Exception):
     """Anything that shm-monitor raises on purpose; survives ``pickle`` and ``copy`` with its attributes."""
@@ -55,8 +68,8 @@ class ConfigError(MonitorError):
         self.other = other
 
 
-class MissingDependencyError(MonitorError):
-    """An optional part was asked for and its packages are not installed."""
+class MissingDependencyError(MonitorError, ImportError):
+    """An optional part was asked for and its packages are not installed; an ``ImportError`` too."""
 
     def __init__(self, part: str, extra: str, package: str) -> None:
         super().__init__(
@@ -65,6 +78,18 @@ class MissingDependencyError(MonitorError):
         self.part = part
         self.extra = extra
         self.package = package
+
+    @classmethod
+    def of(cls, part: str, error: ModuleNotFoundError) -> Self:
+        """Return what to raise where *part* could not be imported for *error*; *error* itself where it is no extra's.
+
+        Raises:
+            ModuleNotFoundError: *error*, where the package is none of an extra.
+        """
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF:
+            raise error
+        return cls(part, EXTRA_OF[package], package)
 
 
 class SamplerError(MonitorError):

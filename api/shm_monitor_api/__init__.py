@@ -4,7 +4,10 @@
 application with settings of its own. ``shm-monitor api`` does the same with a server whose limits are set for it.
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+from shm_monitor.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -16,11 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ApiConfig", "app", "create_app"]
 
+if find_spec("fastapi") is None:  # a tenth of a millisecond, and the one who imports learns what to install
+    raise MissingDependencyError("shm_monitor_api", "api", "fastapi")
+
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'shm_monitor_api' has no attribute {name!r}")
-    from shm_monitor_api import application, settings
+    try:
+        from shm_monitor_api import application, settings
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError.of(f"shm_monitor_api.{name}", error) from error
 
     # The app is made when it is asked for: importing the package reads no environment and looks for no sampler.
     home = settings if name == "ApiConfig" else application

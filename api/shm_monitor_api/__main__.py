@@ -63,6 +63,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tup
         json_log=given.log_format == "json",
         log_level=given.log_level,
         stop_at_eof=given.stop_at_eof,
+        only_check=given.check,
     )
     return config, serving
 
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--log-format", choices=("text", "json"), default="text", help="of the lines on stderr")
     made.add_argument("--log-level", choices=LEVELS, default="info", help="default: info")
     made.add_argument("--max-event-clients", type=int, default=512, metavar="N", help="of /events; default: 512")
+    made.add_argument("--check", action="store_true", help="say whether this could be served, and end: 0, or 2")
     made.add_argument("--stop-at-eof", action="store_true", help="stop when standard input ends")
     return made
 

@@ -70,6 +70,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         json_log: lines of JSON in place of text.
         log_level: of uvicorn's and our own lines.
         stop_at_eof: stop when standard input ends, which is when the parent ended.
+        only_check: do everything short of listening.
     """
 
     address: Address
@@ -79,6 +80,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     json_log: bool = False
     log_level: str = "info"
     stop_at_eof: bool = False
+    only_check: bool = False
 
 
 class PortTakenError(sm.MonitorError):
@@ -102,6 +104,8 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     hosts = config.allowed_hosts if is_unspecified(host) else (*config.allowed_hosts, host)
     app = create_lean_app(msgspec.structs.replace(config, allowed_hosts=hosts))
     settings = _uvicorn_settings(app, serving)
+    if serving.only_check:
+        return
     listener = listen(serving.address)
     if serving.stop_at_eof:
         stop_at_end_of(sys.stdin.buffer)

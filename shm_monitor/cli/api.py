@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
+from shm_monitor import exits
 from shm_monitor.config import origins
 from shm_monitor.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from shm_monitor.config.env_file import EnvFile
 
@@ -50,6 +52,12 @@ def url(bind: str | None, environ: Mapping[str, str]) -> str:
 def command_line(*options: str) -> list[str]:
     """Return the command that starts an API process."""
     return [sys.executable, "-P", "-m", MODULE, *options]
+
+
+def is_refused(command: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Return whether the API that *command* starts would not serve with these settings; it says itself why."""
+    checked = subprocess.run([*command, "--check"], env=dict(environ), stdin=subprocess.DEVNULL, check=False)
+    return checked.returncode == exits.USAGE
 
 
 def environment(env_file: EnvFile, environ: Mapping[str, str]) -> dict[str, str]:

@@ -36,7 +36,8 @@ def snapshot(given: argparse.Namespace) -> int:
 
 def check(given: argparse.Namespace) -> int:
     """Print the verdict and return it as an exit status, so ``shm-monitor check || skip`` works."""
-    with attach(given.name, timeout=0.0, watch=given.watch) as reader:
+    watch = [limit.strip() for text in given.watch or () for limit in text.split(",") if limit.strip()]
+    with attach(given.name, timeout=0.0, watch=watch or None) as reader:
         return verdict(reader, as_json=given.json)
 
 

@@ -34,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     _have_standard_streams()
     top = parser()
-    given, rest = top.parse_known_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    given, rest = top.parse_known_args(words)
     if rest and not given.passes_on:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
-    given.rest = rest
+    given.rest, given.has_dashes = rest, "--" in words  # whether argparse hands "--" on depends on its version
     try:
         status = int(_verb(given.module)(given))
         sys.stdout.flush()
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, exits.USAGE)
     except MonitorError as error:
         return _failed(error, exits.NO_SAMPLER)
+    except ModuleNotFoundError as error:
+        return _failed(MissingDependencyError.of(f"shm-monitor {words[0]}", error), exits.USAGE)
     except BrokenPipeError:
         # Who read our output has gone (`shm-monitor list | head -1`): be quiet, as the signal would be.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,11 +82,19 @@ def _refusal(error: BaseException) -> MonitorError | None:
     return refusal(error, "this command cannot go on")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what was meant where a word is none of those known; so does Python's own from 3.14 on, if asked to."""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            from shm_monitor.config.spelling import nearest
+
+            raise argparse.ArgumentError(action, f"unknown: {value}{nearest(str(value), action.choices)}")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    top = argparse.ArgumentParser(
-        prog="shm-monitor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    top = _Parser(prog="shm-monitor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("-V", "--version", action="version", version=f"shm-monitor {__version__}")
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(verbs)
@@ -97,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_run(verbs: argparse._SubParsersAction[_Parser]) -> None:
     run = _verb_parser(verbs, "run", "run:run", "run a sampler in the foreground, or beside a command: run -- CMD ...")
     _config_options(run)
     run.add_argument("--no-api", action="store_true", help="the sampler alone, without the REST API beside it")
@@ -106,14 +117,14 @@ def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="run CMD with SHM_MONITOR_NAME set")
 
 
-def _add_api(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_api(verbs: argparse._SubParsersAction[_Parser]) -> None:
     # Its options belong to the API process, which this command becomes: `--help` is answered there, too.
     api = verbs.add_parser("api", help="serve what a sampler measures over HTTP", add_help=False, allow_abbrev=False)
     api.add_argument("--env-file", metavar="FILE")
     api.set_defaults(module="api:api", passes_on=True)
 
 
-def _add_top(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_top(verbs: argparse._SubParsersAction[_Parser]) -> None:
     top = _verb_parser(verbs, "top", "top:top", "show one sampler on the whole screen (extra: tui)")
     where = top.add_mutually_exclusive_group()
     where.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
@@ -124,13 +135,18 @@ def _add_top(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     top.add_argument("--api-url", help=argparse.SUPPRESS)  # what `run` serves beside it
 
 
-def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_looks(verbs: argparse._SubParsersAction[_Parser]) -> None:
     snapshot = _verb_parser(verbs, "snapshot", "look:snapshot", "print the newest sample")
     formats = snapshot.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="as JSON")
     formats.add_argument("--msgpack", action="store_true", help="as MessagePack")
     check = _verb_parser(verbs, "check", "look:check", "exit with 0 fine, 1 prune, 3 no live sampler")
-    check.add_argument("--watch", action="append", metavar="LIMIT", help="memory, cpu, network, gpu, gpu:3, ...")
+    check.add_argument(
+        "--watch",
+        action="append",
+        metavar="LIMIT",
+        help="memory, cpu, network, gpu, gpu:3, ...; several with commas between",
+    )
     status = _verb_parser(verbs, "status", "look:status", "is the sampler alive, and how are its collectors?")
     schema = _verb_parser(verbs, "schema", "look:schema", "print every metric: name, unit, help, source")
     for one in (snapshot, check, status, schema):
@@ -139,7 +155,7 @@ def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         one.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _add_traces(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_traces(verbs: argparse._SubParsersAction[_Parser]) -> None:
     record = _verb_parser(verbs, "record", "traces:record", "append what is measured to a file, until Ctrl-C")
     record.add_argument("file", metavar="FILE", help="made where it is missing; gone on with where it is not")
     record.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
@@ -154,7 +170,7 @@ def _add_traces(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _config_options(replay)
 
 
-def _add_inject(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_inject(verbs: argparse._SubParsersAction[_Parser]) -> None:
     inject = _verb_parser(verbs, "inject", "inject:inject", "false readings for a while, to try how workers react")
     inject.add_argument("readings", nargs="*", metavar="METRIC=NUMBER", help="memory_percent=97, gpu:0.power_watts=300")
     inject.add_argument("--seconds", type=float, default=10.0, help="for how long (default: %(default)g)")
@@ -162,7 +178,7 @@ def _add_inject(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     inject.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
 
 
-def _add_housekeeping(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_housekeeping(verbs: argparse._SubParsersAction[_Parser]) -> None:
     listing = _verb_parser(verbs, "list", "housekeeping:list_all", "list the samplers of this user")
     listing.add_argument("--json", action="store_true", help="as JSON")
     clean = _verb_parser(verbs, "clean", "clean:clean", "remove what is yours, dead, and at least a minute old")
@@ -172,7 +188,7 @@ def _add_housekeeping(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     doctor.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _add_config(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_config(verbs: argparse._SubParsersAction[_Parser]) -> None:
     config = verbs.add_parser("config", help="look at the configuration")
     shown = config.add_subparsers(required=True, metavar="COMMAND")
     show = _verb_parser(shown, "show", "settings:show", "print each effective value and where it came from")
@@ -193,7 +209,7 @@ def _config_options(one: argparse.ArgumentParser) -> None:
 
 
 def _verb_parser(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: str, help_text: str
+    verbs: argparse._SubParsersAction[_Parser], name: str, module: str, help_text: str
 ) -> argparse.ArgumentParser:
     made = verbs.add_parser(name, help=help_text, description=help_text)
     made.set_defaults(module=module, passes_on=False)

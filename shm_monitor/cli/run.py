@@ -41,6 +41,11 @@ def run(given: argparse.Namespace) -> int:
     """Run a sampler until SIGTERM or Ctrl-C, or for as long as a command takes."""
     config = settings.load(given)
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
+    if not any(command) and (command or given.has_dashes):  # run -- $CMD, which is not set
+        print("shm-monitor: there is no command after --; try: shm-monitor run -- python train.py", file=sys.stderr)
+        return exits.USAGE
+    if given.bind is not None and not given.no_api and _is_refused(config, given):
+        return exits.USAGE
     if command:
         # Many commands may run beside each other, each with a sampler of its own: an API only where its port is given.
         wanted = given.bind is not None and not given.no_api
@@ -49,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
     log_to_stderr(logging.WARNING if on_terminal else logging.INFO, "shm-monitor: %(message)s")
     keeper = None if given.no_api else _api_keeper(config, given, quiet=on_terminal)
     load = partial(settings.load, given)
-    view = View(config.name, api.url(given.bind, os.environ) if keeper else "") if on_terminal else None
+    view = View(config.name, api.url(given.bind, _environment(given)) if keeper else "") if on_terminal else None
     return run_sampler(config, load, view=view, keeper=keeper)
 
 
@@ -123,7 +128,22 @@ def _api_keeper(config: ResourceConfig, given: argparse.Namespace, *, quiet: boo
         return None
     options = ["--stop-at-eof", "--name", config.name, "--log-level", "warning" if quiet else "info"]
     options += ["--bind", given.bind] if given.bind else []
-    return ApiKeeper(api.command_line(*options), api.environment(given.env_file, os.environ))
+    return ApiKeeper(api.command_line(*options), _environment(given))
+
+
+def _is_refused(config: ResourceConfig, given: argparse.Namespace) -> bool:
+    """Return whether an API could not be had as asked for; a sampler that runs without it would not be what was asked.
+
+    Raises:
+        MissingDependencyError: the packages of the API are not installed.
+    """
+    api.check_installed()
+    command = api.command_line("--name", config.name, "--bind", given.bind)
+    return api.is_refused(command, _environment(given))
+
+
+def _environment(given: argparse.Namespace) -> dict[str, str]:
+    return api.environment(given.env_file, os.environ)
 
 
 def _order(config: ResourceConfig) -> Order:

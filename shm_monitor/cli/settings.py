@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shm_monitor import exits
 from shm_monitor.config.bounds import BOUNDS, from_text
-from shm_monitor.config.origins import shown
+from shm_monitor.config.origins import PREFIX, shown
 from shm_monitor.config.resource import ResourceConfig, explain
 from shm_monitor.errors import ConfigError
 from shm_monitor.units import printable
@@ -32,7 +32,7 @@ def overrides(given: argparse.Namespace) -> dict[str, object]:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError("--set", shown(key, text), "argument", "KEY=VALUE, such as check_interval=0.5")
-        field = key.strip().lower()
+        field = key.strip().lower().removeprefix(PREFIX.lower())
         found[field] = from_text(field, value.strip()) if field in BOUNDS else value
     return found | ({"name": given.name} if given.name else {})
 

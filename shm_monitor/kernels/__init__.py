@@ -7,8 +7,13 @@ interpreted before, with the same results. The atomics are numba's own, so askin
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from shm_monitor.kernels import compiled, decide, roll
-from shm_monitor.kernels.roll import Rolling
+from shm_monitor.errors import MissingDependencyError
+
+try:
+    from shm_monitor.kernels import compiled, decide, roll
+    from shm_monitor.kernels.roll import Rolling
+except ModuleNotFoundError as error:
+    raise MissingDependencyError.of("shm_monitor.kernels", error) from error
 
 if TYPE_CHECKING:
     from shm_monitor.kernels.atomics import load_word, should_prune_at, store_word
@@ -24,5 +29,9 @@ def of_one_sample() -> tuple[compiled.Kernel, ...]:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module("shm_monitor.kernels.atomics"), name)
+    try:
+        atomics = importlib.import_module("shm_monitor.kernels.atomics")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError.of(f"shm_monitor.kernels.{name}", error) from error
+    found = globals()[name] = getattr(atomics, name)
     return found

@@ -24,13 +24,18 @@ _ROLLED = frozenset(
     }
 )
 
+_BESIDE = (("memory", "capacity_bytes"), ("memory", "reclaim_events_count"), ("memory", "oom_events_count"))
+_GROUP_OF = {field: group for group, field in (*_ROLLED, *_BESIDE) if group != "gpu"}
+"""What decides, by its bare field: ``cpu_percent`` is ``cpu.cpu_percent``; a GPU's fields say not which GPU's."""
+
 
 def read_csv(path: str | Path) -> Trace:
     """Return the trace in the text file *path*.
 
     The first column is ``time``: seconds, or ISO 8601 such as ``2025-03-01T12:00:00+00:00``. The others are named like
-    the metrics of a snapshot: ``memory.usage_bytes``, ``memory.capacity_bytes``, ``gpu:0.memory_percent``. An empty
-    field is unknown. Lines that begin with ``#`` are skipped.
+    the metrics of a snapshot: ``memory.usage_bytes``, ``memory.capacity_bytes``, ``gpu:0.memory_percent``; the bare field
+    will do where only one that decides has it: ``cpu_percent``, ``usage_bytes``. An empty field is unknown. Lines that
+    begin with ``#`` are skipped.
 
     Raises:
         TraceError: a column or a field that cannot be read, or times that do not rise; it names the line.
@@ -66,11 +71,12 @@ def read_csv(path: str | Path) -> Trace:
 def _metrics(names: list[str], where: str) -> tuple[tuple[Metric, ...], list[int]]:
     """Return the metrics that the columns *names* stand for, the rolled ones first, and the columns they come from."""
     allowed = "columns are time, then metrics as in a snapshot: time,memory.usage_bytes,memory.capacity_bytes"
-    if not names or names[0].strip().lower() != "time" or len(set(names)) != len(names):
+    full = [f"{_GROUP_OF[name]}.{name}" if name in _GROUP_OF else name for name in map(str.strip, names)]
+    if not names or full[0].lower() != "time" or len(set(full)) != len(full):
         raise TraceError(where, f"columns {','.join(names)}", allowed)
     found = []
-    for name in names[1:]:
-        head, _, field = name.strip().rpartition(".")
+    for name in full[1:]:
+        head, _, field = name.rpartition(".")
         group, _, instance = head.partition(":")
         if not group or not field:
             raise TraceError(where, f"column {name!r}", allowed)

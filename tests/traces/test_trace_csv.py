@@ -71,3 +71,27 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TraceError, match="no text"):
         read_csv(path)
+
+
+def test_a_bare_field_will_do_where_only_one_metric_that_decides_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("time, cpu_percent,usage_bytes,capacity_bytes,usage_bytes_per_second\n0,1,2,3,4\n")
+
+    assert {metric.name for metric in read_csv(path).table.metrics} == {
+        "cpu.cpu_percent",
+        "memory.usage_bytes",
+        "memory.capacity_bytes",
+        "network.usage_bytes_per_second",
+    }
+
+
+@pytest.mark.parametrize(
+    "columns", ["cpu_percent,cpu.cpu_percent", "memory_percent", "utilization_percent", "rss_bytes"]
+)
+def test_a_bare_field_that_could_be_several_is_refused(tmp_path: Path, columns: str) -> None:
+    """Of which GPU, of which process; and not twice the same."""
+    path = tmp_path / "t.csv"
+    path.write_text(f"time,{columns}\n")
+
+    with pytest.raises(TraceError, match="columns are time"):
+        read_csv(path)
