@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -46,3 +48,26 @@ def test_every_setting_is_in_the_configuration_table() -> None:
     missing = [key for key in ResourceConfig.__struct_fields__ if key.upper() not in table]
 
     assert not missing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", re.findall(r"^\$ (pip install .*)$", README, re.MULTILINE))
+def test_it_is_installed_by_the_line_that_is_printed(line: str, tmp_path: Path) -> None:
+    """By somebody who has a clone, or the address of a git repository; here without what it needs."""
+    clone, venv = tmp_path / "clone", tmp_path / "venv"
+    for part in ("shm_monitor", "api"):
+        shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / part, clone / part)
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], cwd=clone, check=True)
+    address = line.replace("https://HOST/OWNER/shm-monitor.git", f"file://localhost{clone}")
+    words = shlex.split(address.replace("pip install", "pip install --quiet --no-deps"))
+    subprocess.run([venv / "bin" / "python", "-m", *words], cwd=clone, check=True)
+
+    assert (
+        subprocess.run([venv / "bin" / "python", "-c", "import shm_monitor"], cwd=tmp_path, check=False).returncode == 0
+    )
+    assert (venv / "bin" / "shm-monitor").exists()

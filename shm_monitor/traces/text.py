@@ -33,9 +33,9 @@ def read_csv(path: str | Path) -> Trace:
     """Return the trace in the text file *path*.
 
     The first column is ``time``: seconds, or ISO 8601 such as ``2025-03-01T12:00:00+00:00``. The others are named like
-    the metrics of a snapshot: ``memory.usage_bytes``, ``memory.capacity_bytes``, ``gpu:0.memory_percent``; the bare field
-    will do where only one that decides has it: ``cpu_percent``, ``usage_bytes``. An empty field is unknown. Lines that
-    begin with ``#`` are skipped.
+    the metrics of a snapshot: ``memory.usage_bytes``, ``memory.capacity_bytes``, ``gpu:0.memory_percent``; the bare
+    field will do where only one that decides has it: ``cpu_percent``, ``usage_bytes``. An empty field is unknown. Lines
+    that begin with ``#`` are skipped.
 
     Raises:
         TraceError: a column or a field that cannot be read, or times that do not rise; it names the line.

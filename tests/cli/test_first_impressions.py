@@ -122,7 +122,6 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("-m shm_monitor run", "sampler"),
         ("-m shm_monitor record /dev/null", "sampler"),
         ("-m shm_monitor replay /dev/null", "sampler"),
-        ("-m shm_monitor doctor", "sampler"),
         ("-m shm_monitor api", "api"),
         ("-m shm_monitor_api", "api"),
         ("-c 'import shm_monitor_api'", "api"),
