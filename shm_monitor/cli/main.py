@@ -40,14 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     given.rest, given.has_dashes = rest, "--" in words  # whether argparse hands "--" on depends on its version
     try:
-        status = int(_verb(given.module)(given))
-        sys.stdout.flush()
+        status = _done(given, words[0])
     except (ConfigError, MissingDependencyError, TraceError, UnknownLimitError, UnknownMetricError) as error:
         return _failed(error, exits.USAGE)
     except MonitorError as error:
         return _failed(error, exits.NO_SAMPLER)
-    except ModuleNotFoundError as error:
-        return _failed(MissingDependencyError.of(f"shm-monitor {words[0]}", error), exits.USAGE)
     except BrokenPipeError:
         # Who read our output has gone (`shm-monitor list | head -1`): be quiet, as the signal would be.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,6 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if refused is None:
             raise
         return _failed(refused, exits.NO_SAMPLER)
+    return status
+
+
+def _done(given: argparse.Namespace, word: str) -> int:
+    """Do what the verb, written as *word*, does; return its status.
+
+    Raises:
+        MissingDependencyError: a package that it needs is not installed.
+    """
+    try:
+        status = int(_verb(given.module)(given))
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError.of(f"shm-monitor {word}", error) from error
+    sys.stdout.flush()
     return status
 
 
