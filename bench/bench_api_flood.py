@@ -1,0 +1,97 @@
+"""What the REST API takes by itself, and what becomes of it while somebody floods it.
+
+The floods reach this machine's loopback interface only, are bounded in count and time, and end by themselves. Client
+and server share the cores of this machine: the latencies have the client's own work in them.
+"""
+
+from __future__ import annotations
+
+import ssl
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.api_load import Connection, api_server, request
+from bench.measure import Rows, run
+from bench.results import Budget, Row
+from bench.stage import SamplerProcess
+from shm_monitor.config.resource import ResourceConfig
+from tests.support.api_flood import Flood, health_seconds, pipelined, resident_bytes, seen_during, silent
+from tests.support.certificate import made_certificate
+
+FLOOD_SECONDS = 10.0
+SILENT_CONNECTIONS = 5000
+STARTS = 7
+MB = 2**20
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that only process *pid* has. Source: proc_pid_smaps_rollup(5)."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Private_"))
+
+
+def start_seconds(name: str) -> float:
+    """Return how long an API process takes until it says that it listens."""
+    command = [sys.executable, "-m", "shm_monitor_api", "--name", name, "--bind", "127.0.0.1:0"]
+    began = time.perf_counter()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        seconds = time.perf_counter() - began
+        process.kill()
+    if "listening" not in line:
+        raise ConnectionError(line)
+    return seconds
+
+
+@pytest.mark.benchmark(group="api")
+def bench_api_process(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
+    """What does the API process take: to start, to answer with data, and once somebody asked for the document?"""
+    starts = list[float]()
+    run(benchmark, lambda: starts.append(start_seconds(name)), rounds=STARTS)
+    with SamplerProcess(ResourceConfig(name=name)), api_server(name) as server:
+        connection = Connection(server.port)
+        for path in ("/resources/all", "/snapshot", "/resources/prune", "/history", "/metrics", "/"):
+            connection.ask(request(path))
+        data = private_bytes(server.pid)
+        connection.ask(request("/openapi.json"))
+        document = private_bytes(server.pid)
+        connection.socket.close()
+    rows.add(Row("start, until it listens", statistics.median(starts), "seconds"))
+    rows.add(Row("private memory after data, events and metrics", data, "bytes", budget=Budget(30 * MB, 12)))
+    rows.add(Row("private memory after the OpenAPI document", document, "bytes"))
+
+
+@pytest.mark.benchmark(group="api")
+@pytest.mark.parametrize("kind", ["requests ahead", "silent TLS"])
+def bench_flood(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_path: Path, kind: str) -> None:
+    """What does `/healthz` take meanwhile, on a new connection each time, and how much memory does the API?"""
+    options, tls = [], None
+    if kind == "silent TLS":
+        certificate = made_certificate(tmp_path)
+        options = ["--tls-cert", certificate.cert, "--tls-key", certificate.key]
+        tls = ssl.create_default_context(cafile=certificate.cert)
+    with SamplerProcess(ResourceConfig(name=name)), api_server(name, *options) as server:
+        for _ in range(20):
+            health_seconds(server.port, tls)
+        before, seen = resident_bytes(server.pid), list[tuple[list[float], int]]()
+        flood = Flood(
+            (lambda: pipelined(server.port, FLOOD_SECONDS))
+            if tls is None
+            else (lambda: silent(server.port, FLOOD_SECONDS, connections=SILENT_CONNECTIONS, each=10))
+        )
+        run(benchmark, lambda: seen.append(seen_during(flood, server.port, server.pid, tls)))
+    seconds, most = seen[0]
+    what = (
+        "200 clients, 250 KB of requests each, unread" if tls is None else f"{flood.count} TLS clients that say nothing"
+    )
+    rows.add(Row(f"{what}: `/healthz` median", statistics.median(seconds), "seconds"))
+    p99 = statistics.quantiles(seconds, n=100)[98]
+    rows.add(Row(f"{what}: `/healthz` p99", p99, "seconds", budget=Budget(0.25, 10)))
+    rows.add(Row(f"{what}: more RSS at most", most - before, "bytes", budget=Budget(40 * MB, 10)))
