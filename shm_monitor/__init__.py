@@ -8,7 +8,9 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AgreedVerdict": "acting.ranks",
     "BoundedExecutor": "acting.pools",
+    "HostRanks": "acting.ranks",
     "calm": "acting.calm",
     "calm_async": "acting.calm",
     "throttle": "acting.calm",
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from shm_monitor.acting.governor import Governor as Governor
     from shm_monitor.acting.microbatch import MicroBatch as MicroBatch
     from shm_monitor.acting.pools import BoundedExecutor as BoundedExecutor
+    from shm_monitor.acting.ranks import AgreedVerdict as AgreedVerdict
+    from shm_monitor.acting.ranks import HostRanks as HostRanks
     from shm_monitor.config.resource import ResourceConfig as ResourceConfig
     from shm_monitor.errors import AlreadyRunningError as AlreadyRunningError
     from shm_monitor.errors import ConfigError as ConfigError

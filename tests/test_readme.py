@@ -7,14 +7,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import shm_monitor as sm
 from shm_monitor.config.resource import ResourceConfig
+from tests.support.fake_sampler import FakeSampler
 from tests.support.surroundings import ROOT, child_environment, remove_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,6 +43,27 @@ def test_an_example_runs_as_written(example: str, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_loop_that_is_shown_keeps_working_under_pressure(name: str) -> None:
+    """Pressed after 100 of 1,000 batches of up to 64: halved once, not at every question."""
+    sampler = FakeSampler(name)
+    sampler.feed(50.0)
+
+    def batches(count: int) -> Iterator[int]:
+        for number in range(count):
+            if number == 100:
+                sampler.feed(*[91.0] * 20)
+            yield number
+
+    shown: dict[str, Any] = {"__name__": "readme", "range": batches}
+    exec(next(code for code in EXAMPLES if "def worker" in code), shown)
+    with sm.attach(name) as reader:
+        done = shown["worker"](name, 1000)
+        assert reader.should_prune()
+    sampler.close()
+
+    assert 900 * 16 <= done < 1000 * 64
 
 
 def test_every_setting_is_in_the_configuration_table() -> None:
