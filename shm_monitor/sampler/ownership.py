@@ -12,11 +12,11 @@ from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
 
-from shm_monitor.errors import MonitorError, NoSpaceError, NotFoundError, UntrustedError
+from shm_monitor.errors import MonitorError, NoSpaceError, NotFoundError
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import ended_word
 from shm_monitor.segment.layout import HEADER, Header, SlotLayout
-from shm_monitor.segment.mapping import identity, open_read_only
+from shm_monitor.segment.mapping import identity, open_read_only, taken
 from shm_monitor.segment.names import HAS_DIRECTORY, NEW_SUFFIX, SHM_DIRECTORY, object_name, object_path
 from shm_monitor.segment.removal import unlink_object
 from shm_monitor.segment.slots import read_slot
@@ -188,7 +188,7 @@ def _rename(name: str) -> None:
     try:
         os.rename(path + NEW_SUFFIX, path)
     except OSError as error:  # a directory, or a file that the sticky bit of /dev/shm keeps for its foreign owner
-        raise _taken(name, path, "replaced", error) from error
+        raise taken(name, path, f"it cannot be replaced ({os.strerror(error.errno or 0)})") from error
 
 
 def _reserve(new_name: str, size: int) -> None:
@@ -207,20 +207,9 @@ def _refusal(name: str, size: int, error: OSError) -> MonitorError:
     if refused is not None and error.errno != errno.ENOMEM:
         return refused
     if error.errno not in {errno.ENOSPC, errno.ENOMEM}:
-        return _taken(name, object_path(name) + NEW_SUFFIX, "made", error)
+        return taken(name, object_path(name) + NEW_SUFFIX, f"it cannot be made ({os.strerror(error.errno or 0)})")
     free = os.statvfs(SHM_DIRECTORY) if HAS_DIRECTORY else None
     return NoSpaceError(object_path(name), size, free.f_bavail * free.f_frsize if free else 0)
-
-
-def _taken(name: str, path: str, wanted: str, error: OSError) -> UntrustedError:
-    """Return that *path* cannot be made or replaced, and whose it is: in a sticky directory only its owner may."""
-    reason = os.strerror(error.errno or 0)
-    try:
-        owner = os.stat(path, follow_symlinks=False).st_uid
-    except OSError:
-        return UntrustedError(name, path, f"it cannot be {wanted} ({reason})")
-    whose = "" if owner == os.getuid() else f"owner {owner} is not this user ({os.getuid()}), and "
-    return UntrustedError(name, path, f"{whose}it cannot be {wanted} ({reason})", owner_uid=owner)
 
 
 def _attach(name: str) -> SharedMemory:

@@ -7,6 +7,7 @@ unlinks the live object (python/cpython#82300, #153279).
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
@@ -78,9 +79,21 @@ def _open(name: str, path: str) -> int:
     except FileNotFoundError:
         raise NotFoundError(name, path) from None
     except PermissionError:
-        raise UntrustedError(name, path, "it may not be read by this user") from None
+        raise taken(name, path, "it may not be read by this user") from None
     except OSError as error:
-        raise UntrustedError(name, path, f"it cannot be opened ({os.strerror(error.errno or 0)})") from error
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise NotReadyError(name, f"{path} cannot be opened: {error.strerror} (ulimit -n)") from error
+        raise taken(name, path, f"it cannot be opened ({os.strerror(error.errno or 0)})") from error
+
+
+def taken(name: str, path: str, detail: str) -> UntrustedError:
+    """Return that *path* cannot be used for *detail*, and whose it is: in a sticky directory only its owner may."""
+    try:
+        owner = os.stat(path, follow_symlinks=False).st_uid
+    except OSError:
+        return UntrustedError(name, path, detail)
+    whose = "" if owner == os.getuid() else f"owner {owner} is not this user ({os.getuid()}), and "
+    return UntrustedError(name, path, f"{whose}{detail}", owner_uid=owner)
 
 
 def _trusted_size(name: str, path: str, found: os.stat_result) -> int:

@@ -24,6 +24,7 @@ import stat
 from shm_monitor.errors import MonitorError, NoSpaceError, SamplerError, UntrustedError
 from shm_monitor.light import NamedTuple
 from shm_monitor.segment import names
+from shm_monitor.segment.mapping import taken
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # O_NONBLOCK: opening a FIFO that lies there would wait for ever.
@@ -87,12 +88,7 @@ def refusal(name: str, path: str, error: OSError) -> MonitorError:
         return SamplerError(f"{path} cannot be opened: {reason}; try: ulimit -n 1024")
     if error.errno == errno.EROFS:
         return SamplerError(f"{path} cannot be made: {reason}; a sampler needs to write there, readers do not")
-    try:
-        owner = os.stat(path, follow_symlinks=False).st_uid
-    except OSError:
-        return UntrustedError(name, path, f"it cannot be made ({reason})")
-    whose = "" if owner == os.getuid() else f"owner {owner} is not this user ({os.getuid()}), and "
-    return UntrustedError(name, path, f"{whose}it cannot be opened ({reason})", owner_uid=owner)
+    return taken(name, path, f"it cannot be opened ({reason})")
 
 
 def scan() -> Found:

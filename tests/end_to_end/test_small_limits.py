@@ -109,6 +109,25 @@ def test_no_process_or_thread_to_be_had_is_one_line(name: str, processes: int) -
         assert f"the limit for processes and threads of this user is {processes} (ulimit -u)" in done.stderr
 
 
+ATTACH = """
+import resource, sys
+import shm_monitor as sm
+from shm_monitor.worker.reader import attach
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    attach(sys.argv[1], timeout=0.0)
+except sm.NotReadyError as error:
+    print(error)
+"""
+
+
+def test_a_reader_without_a_descriptor_left_says_so_and_mistrusts_nobody(name: str) -> None:
+    with ResourceManager(ResourceConfig(name=name, check_interval=0.05)):
+        done = run_python(ATTACH, name)
+
+    assert "cannot be opened: Too many open files (ulimit -n)" in done.stdout, done.stderr
+
+
 HIDE = """
 import ctypes, os, runpy, sys
 libc = ctypes.CDLL(None, use_errno=True)
