@@ -172,8 +172,10 @@ class Publisher:
         if mine:
             self._segment.store(layout.STATE_OFFSET, layout.STOPPED)
             self._segment.store(layout.BEAT_OFFSET, layout.NO_BEAT)
-            for index in range(len(self._flags)):
-                self._store_flag(index, ended_word(self._segment.word(self._flag_offset(index))))
+            for index in range(layout.FLAG_COUNT):
+                word = self._segment.word(self._flag_offset(index))
+                if word:  # a worker's, too
+                    self._show_flag(index, ended_word(word))
         if self._switch is not None:
             self._switch.remove()
         if self._robust is not None:
@@ -187,8 +189,10 @@ class Publisher:
         segment = self._segment
         self._state = layout.STARTING
         segment.store(layout.EPOCH_OFFSET, self.epoch)
-        count = len(self._flags)
-        self._robust = RobustList(self._flags_address, count, owner=segment) if support.marks_death else None
+        # All flags: a worker may present itself at any time. The overall flag and the limits' are marked first.
+        self._robust = (
+            RobustList(self._flags_address, layout.FLAG_COUNT, owner=segment) if support.marks_death else None
+        )
         self._switch = DeadManSwitch() if support.ends_hang else None
         segment.store(layout.PID_OFFSET, os.getpid())
         segment.store(layout.START_TICKS_OFFSET, start_ticks())
@@ -226,6 +230,9 @@ class Publisher:
 
     def _store_flag(self, index: int, word: int) -> None:
         self._flags[index] = word
+        self._show_flag(index, word)
+
+    def _show_flag(self, index: int, word: int) -> None:
         self._segment.store(self._flag_offset(index), word)
         if futex.HAS_FUTEX:
             futex.wake(self._flags_address + index * layout.FLAG_STRIDE)

@@ -211,6 +211,34 @@ bench.publish()
         assert reader.status().state == "stale"
 
 
+@pytest.mark.parametrize("ending", ["os.kill(os.getpid(), 9)", "bench.close(); os._exit(0)"], ids=["killed", "closed"])
+def test_the_flag_of_a_worker_ends_like_any_other(name: str, ending: str) -> None:
+    """Of the last of 1,024 workers, too; one that nobody has stays as it is."""
+    code = f"""
+import os, sys, threading
+from shm_monitor.segment import layout
+from tests.support.publishing import Bench
+bench = Bench(sys.argv[1], by_kernel=True)
+bench.publish()
+last = layout.FLAGS_OFFSET + (layout.FLAG_COUNT - 1) * layout.FLAG_STRIDE
+bench.publisher._segment.store(last, 3 << 32 | threading.get_native_id())
+print("ready", flush=True)
+sys.stdin.readline()
+{ending}
+"""
+    child = subprocess.Popen(
+        [*PYTHON, "-c", code, name], env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        view = View(name)
+        assert view.flag(layout.FLAG_COUNT - 1) & DIED == 0
+        child.communicate("\n")
+    assert view.flag(layout.FLAG_COUNT - 1) == 3 << 32 | DIED
+    assert view.flag(layout.FLAG_COUNT - 2) == 0
+
+
 def test_no_resource_tracker_hears_of_the_segment(name: str) -> None:
     """It would unlink the object when the sampler is killed, and print at its end."""
     code = """
