@@ -18,7 +18,8 @@ from tests.support.light_sampler import end
 from tests.support.surroundings import child_environment, files_of
 from tests.support.waiting import wait_until
 
-UNUSED_UID = 54_321  # root may start as many processes as it likes, setrlimit(2)
+# Nobody else's, not even another run of the tests. Root may start as many processes as it likes, setrlimit(2).
+UNUSED_UID = 50_000 + os.getpid() % 5_000
 
 COMMAND = """
 import resource, sys

@@ -14,7 +14,8 @@ from shm_monitor.segment import names
 from tests.support.children import PYTHON
 from tests.support.surroundings import child_environment, remove_files
 
-VICTIM, SQUATTER = 54_322, 54_323
+VICTIM = 40_000 + 2 * (os.getpid() % 5_000)  # nobody else's, not even another run of the tests
+SQUATTER = VICTIM + 1
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0 or shutil.which("setpriv") is None, reason="becoming somebody else needs root and setpriv"
@@ -73,8 +74,8 @@ def test_a_squatted_name_is_a_typed_error_with_the_uid_of_its_owner(name: str, s
 
 def test_a_squatted_directory_is_a_typed_error_with_the_uid_of_its_owner(name: str) -> None:
     directory = Path(f"{names.SHM_DIRECTORY}/{names.PREFIX}.{VICTIM}")
-    if directory.exists():
-        directory.rmdir()  # of the test before
+    if directory.exists():  # of the test before
+        directory.rmdir()
     directory.mkdir(0o700)
     (directory / "full").touch()  # so that no other run of the tests tidies it away
     os.chown(directory, SQUATTER, -1)
