@@ -62,8 +62,17 @@ def bench_api_process(benchmark: BenchmarkFixture, rows: Rows, name: str) -> Non
         data = private_bytes(server.pid)
         connection.ask(request("/openapi.json"))
         document = private_bytes(server.pid)
-        connection.socket.close()
+        listeners = [Connection(server.port).socket for _ in range(200)]
+        for one in listeners:
+            one.sendall(request("/events"))
+            one.recv(1)
+        began = time.perf_counter()
+        server.end()
+        stop = time.perf_counter() - began
+        for one in (connection.socket, *listeners):
+            one.close()
     rows.add(Row("start, until it listens", statistics.median(starts), "seconds"))
+    rows.add(Row("end, with 200 clients of `/events`", stop, "seconds", budget=Budget(2.0, 6)))
     rows.add(Row("private memory after data, events and metrics", data, "bytes", budget=Budget(30 * MB, 12)))
     rows.add(Row("private memory after the OpenAPI document", document, "bytes"))
 

@@ -27,6 +27,7 @@ ACCEPTED_AT_ONCE = 16  # before others have their turn: 1 ms
 SWEEP_SECONDS = 1.0
 RETRY_SECONDS = 0.5  # without files left nothing can be accepted: look again, but not at each turn
 RECORD_BYTES = 16 * 1024  # of TLS at most (RFC 8446, 5.1)
+STARTUP_FAILURE = 3  # as uvicorn's own
 SHUTDOWN_SECONDS = 1.0  # for a client's part of TLS' farewell
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 _NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -155,7 +156,7 @@ class Server(uvicorn.Server):
         """Start the application, then listen on *sockets*."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
-            sys.exit(uvicorn.config.STARTUP_FAILURE)
+            sys.exit(STARTUP_FAILURE)
         if self.config.ssl is not None:
             # asyncio fills 256 KB with zeros for each connection, and a request here has 16 KB at most.
             sslproto.SSLProtocol.max_size = RECORD_BYTES

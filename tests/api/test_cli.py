@@ -132,10 +132,7 @@ def test_the_verb_becomes_the_api_and_its_options_are_its_own(name: str) -> None
         response = state_of(started.url)
         assert response is not None
         assert response.status_code == 503
-        status, seconds = started.stop()
-
-    assert status == 0
-    assert seconds < 4
+        assert started.stop() == 0
 
 
 @pytest.mark.slow
@@ -242,10 +239,8 @@ def test_run_serves_what_it_samples_and_stops_both(beside: ApiProcess, name: str
     eventually(lambda: httpx.get(f"{beside.url}/resources/all").json()["cpu_percent"] is not None)
     assert httpx.get(f"{beside.url}/snapshot").json()["name"] == name
     pids = children_of(beside.process.pid)
-    status, seconds = beside.stop()
 
-    assert status == 0
-    assert seconds < 4  # 2 s, on a machine that is busy with tests
+    assert beside.stop() == 0
     assert set(pids) == {"shm_monitor.sampler", "shm_monitor_api"}
     assert not [pid for pid in pids.values() if os.path.exists(f"/proc/{pid}")]
     assert "Traceback" not in beside.log
@@ -279,7 +274,7 @@ def test_a_taken_port_does_not_stop_the_sampler(name: str) -> None:
             time.sleep(1.0)  # long enough for a second try, which there must not be
             assert started.log.count("is taken") == 1
             assert sm.attach(name).status().state == "live"
-            assert started.stop()[0] == 0
+            assert started.stop() == 0
         finally:
             started.end()
 
@@ -326,22 +321,18 @@ def test_beside_a_command_it_serves_only_where_it_is_told_to(name: str, options:
 
 def test_the_keeper_waits_longer_from_crash_to_crash() -> None:
     crashes = [sys.executable, "-c", "import sys; sys.exit(1)"]
-    keeper = ApiKeeper(crashes, os.environ, backoff_seconds=(0.01, 0.02, 60.0))
+    keeper = ApiKeeper(crashes, os.environ, backoff_seconds=(0.01, 0.02, 3600.0))
     keeper.start()
-    eventually(lambda: keeper.restarts == 2)
-    time.sleep(0.3)
-    began = time.monotonic()
-    keeper.stop()
+    eventually(lambda: keeper.restarts == 2 and keeper.pid is None)
+    keeper.stop()  # in the middle of an hour's pause, which nobody waits for
 
     assert keeper.restarts == 2
-    assert time.monotonic() - began < 2
 
 
 def test_the_keeper_does_not_insist_on_what_was_refused() -> None:
     keeper = ApiKeeper([sys.executable, "-c", "import sys; sys.exit(2)"], os.environ, backoff_seconds=(0.01,))
     keeper.start()
-    eventually(lambda: keeper.pid is None)
-    time.sleep(0.3)
+    eventually(lambda: not keeper._thread.is_alive())  # it has seen the status, and does not try again
     keeper.stop()
 
     assert keeper.restarts == 0
