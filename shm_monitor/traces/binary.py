@@ -16,9 +16,10 @@ import json
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from zlib import crc32
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +28,8 @@ from shm_monitor.schema import Metric
 
 MAGIC = b"SHMTRACE"
 VERSION = 1
+METRICS_MAX = 65_536  # a host with 8 GPUs and 200 cores has some 1,500
+INTERVAL_NS_MAX = 3_600 * 10**9  # that of CHECK_INTERVAL
 _HEAD = struct.Struct("<8sII")
 _TAIL = struct.Struct("<II")
 
@@ -119,9 +122,43 @@ def read_table(data: bytes, where: str) -> tuple[Table, int]:
     end = _HEAD.size + size
     if len(data) < end + _TAIL.size or _TAIL.unpack_from(data, end)[0] != crc32(data[:end]):
         raise TraceError(where, "its head is damaged or cut off", "nothing can be read without it; record anew")
-    table = json.loads(data[_HEAD.size : end])
-    metrics = tuple(Metric(**row) for row in table.pop("metrics"))
-    return Table(metrics, **table), end + _TAIL.size
+    return _table_of(data[_HEAD.size : end], where), end + _TAIL.size
+
+
+class _MetricText(msgspec.Struct, forbid_unknown_fields=True):
+    """A metric, as the table has it."""
+
+    group: str
+    field: str
+    unit: str
+    help: str
+    source: str
+    instance: str = ""
+    integer: bool = False
+    rolled: bool = False
+
+
+class _TableText(msgspec.Struct, forbid_unknown_fields=True):
+    """The table, as the head of the file has it."""
+
+    metrics: Annotated[list[_MetricText], msgspec.Meta(min_length=1, max_length=METRICS_MAX)]
+    interval_ns: Annotated[int, msgspec.Meta(ge=1, le=INTERVAL_NS_MAX)]
+    devices: dict[str, str]
+    name: str
+
+
+def _table_of(data: bytes, where: str) -> Table:
+    """Return the table that *data* spells; its crc holds, which anybody can see to.
+
+    Raises:
+        TraceError: it is none, or not one that a recorder writes.
+    """
+    try:
+        found = msgspec.json.decode(data, type=_TableText)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TraceError(where, f"its head makes no sense ({error})", "a table of metrics; record anew") from None
+    metrics = tuple(Metric(**msgspec.structs.asdict(one)) for one in found.metrics)
+    return Table(metrics, found.interval_ns, found.devices, found.name)
 
 
 def sound(records: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -47,7 +47,7 @@ def read_csv(path: str | Path) -> Trace:
     except UnicodeDecodeError as error:
         raise TraceError(where, f"no text: {error}", "a table of text in UTF-8: time,memory.usage_bytes") from None
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
-    rows = list(zip((number for number, _ in lines), csv.reader(line for _, line in lines), strict=True))
+    rows = [(number, _fields(line, f"{where}, line {number}")) for number, line in lines]
     if not rows:
         raise TraceError(where, "no line of text", "the first one names the columns: time,memory.usage_bytes")
     metrics, order = _metrics(rows[0][1], where)
@@ -66,6 +66,14 @@ def read_csv(path: str | Path) -> Trace:
         values.reshape(len(times), len(metrics))[:, order],
         source=where,
     )
+
+
+def _fields(line: str, where: str) -> list[str]:
+    """Return the fields of one *line*; a quote ends with it."""
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise TraceError(where, str(error), "a line of fields with commas between") from None
 
 
 def _metrics(names: list[str], where: str) -> tuple[tuple[Metric, ...], list[int]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shm_monitor.config.bounds import BOUNDS
+from shm_monitor.config.origins import for_serving
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import ConfigError
+from tests.support.fuzzing import run_for
 
 KEYS = st.sampled_from([key.upper() for key in BOUNDS])
 NAMES = (
@@ -74,3 +78,51 @@ def test_any_arguments_are_obeyed_or_refused(overrides: dict[str, object]) -> No
         assert_usable(ResourceConfig.load("", {}, **overrides))
     except ConfigError:
         return
+
+
+SECONDS = 60.0
+SECRET = "hunter2-hunter2-hunter2"
+SECRET_LINES = st.sampled_from(
+    ["SHM_MONITOR_TOKEN=", "SHM_MONITOR_TOKN='", 'export SHM_MONITOR_TOKEN= "', "DB_PASSWORD="]
+)
+QUOTES = st.sampled_from(["'", '"', "`", "\\", "#", "=", "${DB_PASSWORD}", "\0", "\u2028", "export "])
+FILES = st.builds(
+    lambda lines, secret, newline: newline.join([*lines[:2], f"{secret}{SECRET}", *lines[2:]]).encode(
+        "utf-8", "replace"
+    ),
+    st.lists(LINES | QUOTES | st.tuples(NAMES, QUOTES, TEXTS).map("".join), max_size=6),
+    SECRET_LINES,
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+ENCODED = FILES | FILES.map(lambda data: data.decode().encode("utf-16")) | st.binary(max_size=80)
+
+
+def assert_no_secret_is_told(data: bytes) -> None:
+    """Whatever a file holds, it is obeyed or refused, and no line that is logged or raised has the token."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("shm_monitor")
+    logger.addHandler(handler)
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / ".env"
+            path.write_bytes(data)
+            for load in (lambda: ResourceConfig.load(path, {"DB_PASSWORD": SECRET}), lambda: for_serving(path)):
+                try:
+                    load()
+                except ConfigError as error:
+                    told.append(f"{error} {error.value!r}")
+    finally:
+        logger.removeHandler(handler)
+    assert not [line for line in told if SECRET in line]
+
+
+@given(data=ENCODED)
+def test_no_secret_of_a_file_is_told(data: bytes) -> None:
+    assert_no_secret_is_told(data)
+
+
+@pytest.mark.slow
+def test_fuzz_env_files() -> None:
+    print(run_for(SECONDS, ENCODED, assert_no_secret_is_told), "files")

@@ -95,3 +95,11 @@ def test_a_bare_field_that_could_be_several_is_refused(tmp_path: Path, columns: 
 
     with pytest.raises(TraceError, match="columns are time"):
         read_csv(path)
+
+
+def test_a_quote_ends_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('time,cpu.a\n1,2\n"2,3\n4,5\n')
+
+    with pytest.raises(TraceError, match="line 3"):
+        read_csv(path)
