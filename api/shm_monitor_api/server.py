@@ -16,7 +16,7 @@ import msgspec
 import uvicorn
 
 import shm_monitor as sm
-from shm_monitor_api.budget import allow_files
+from shm_monitor_api.budget import allow_files, allowed_connections
 from shm_monitor_api.gate import BACKLOG, Server
 from shm_monitor_api.guard import HEAD_BYTES_MAX, is_loopback
 from shm_monitor_api.lean import create_lean_app
@@ -102,7 +102,8 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     allow_files()
     host = serving.address.host
     hosts = config.allowed_hosts if is_unspecified(host) else (*config.allowed_hosts, host)
-    app = create_lean_app(msgspec.structs.replace(config, allowed_hosts=hosts))
+    clients = event_clients(config.max_event_clients, allowed_connections())
+    app = create_lean_app(msgspec.structs.replace(config, allowed_hosts=hosts, max_event_clients=clients))
     settings = _uvicorn_settings(app, serving)
     if serving.only_check:
         return
@@ -112,6 +113,8 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     scheme = "https" if serving.tls_cert else "http"
     bound = Address(serving.address.host, listener.getsockname()[1])
     _log.info("listening on %s://%s", scheme, bound)
+    if clients < config.max_event_clients:
+        _log.warning("at most %d clients of /events: others need connections too, and few files may be open", clients)
     Server(settings).run(sockets=[listener])
 
 
@@ -136,6 +139,11 @@ def _uvicorn_settings(app: Starlette, serving: Serving) -> uvicorn.Config:
     except OSError as error:  # ssl.SSLError is one
         raise sm.ConfigError("tls_cert", serving.tls_cert, "argument", f"cannot be used: {error}") from None
     return settings
+
+
+def event_clients(wanted: int, connections_max: int) -> int:
+    """Return how many may listen to ``/events``: at most half of all, for nobody turns out who is being answered."""
+    return min(wanted, max(connections_max // 2, 1))
 
 
 def check_exposure(config: ApiConfig, address: Address) -> None:

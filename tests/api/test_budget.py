@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shm_monitor_api.budget import HANDSHAKES_MAX, Budget, Seat, State
+from shm_monitor_api.budget import CONNECTIONS_MAX, HANDSHAKES_MAX, Budget, Seat, State
+from shm_monitor_api.server import event_clients
 
 
 class Guest:
@@ -119,6 +120,13 @@ def test_each_state_but_being_answered_has_its_time(state: State, seconds: float
     budget.sweep()
 
     assert (guest.dropped, answered.dropped) == (True, False)
+
+
+def test_listeners_leave_half_of_the_seats_to_others() -> None:
+    """They are being answered as long as they like, so no seat of theirs can be had."""
+    assert event_clients(512, CONNECTIONS_MAX) == 512
+    assert event_clients(512, 100) == 50
+    assert event_clients(512, 1) == 1
 
 
 def test_what_nobody_reads_is_bounded_and_the_oldest_goes_first() -> None:
