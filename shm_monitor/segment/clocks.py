@@ -24,7 +24,7 @@ def difference_ns(view: View) -> int:
     """Return how far this process's monotonic clock is ahead of the sampler's; 0 for what is within the tolerance."""
     try:
         sample = view.sample()
-    except SegmentError:
+    except (SegmentError, OSError):  # no descriptor left to load what reads a schema
         return 0
     ahead = (time.monotonic_ns() - time.time_ns()) - (sample.mono_ns - sample.realtime_ns)
     return ahead if abs(ahead) > TOLERANCE_NS else 0

@@ -234,8 +234,10 @@ class Attachment:
     def _is_in_mourning(self, view: View) -> bool:
         """Say whether the last verdict goes on for now, because memory was short when the sampler died."""
         if self._mourning is None:
-            from shm_monitor.worker.mourning import Mourning  # which only a worker without a sampler pays
-
+            try:
+                from shm_monitor.worker.mourning import Mourning  # which only a worker without a sampler pays
+            except OSError:  # no descriptor left to read it by
+                return False
             self._mourning = Mourning()
         return self._mourning.lasts(view)
 
@@ -253,9 +255,11 @@ class Attachment:
         state = self.state
         if self._warned_of == death or self._closed or state == LIVE:  # it has come back since we looked
             return
+        try:
+            import logging  # 5 ms that only a worker without a sampler pays
+        except OSError:  # no descriptor left to read it by: the answer matters more; said once there is one
+            return
         self._warned_of = death
-        import logging  # 5 ms that only a worker without a sampler pays
-
         logging.getLogger("shm_monitor").warning(
             "the sampler %r is %s: should_prune() answers by on_stale=%r until one is back; try: shm-monitor status",
             self.name,

@@ -14,7 +14,7 @@ from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.manager import ResourceManager
 from shm_monitor.supervision.refusals import refusal
 from tests.support.children import NOT_PERMITTED, PYTHON, run_python
-from tests.support.light_sampler import end
+from tests.support.light_sampler import LightSamplers, end
 from tests.support.surroundings import child_environment, files_of
 from tests.support.waiting import wait_until
 
@@ -127,6 +127,31 @@ def test_a_reader_without_a_descriptor_left_says_so_and_mistrusts_nobody(name: s
         done = run_python(ATTACH, name)
 
     assert "cannot be opened: Too many open files (ulimit -n)" in done.stdout, done.stderr
+
+
+ORPHANED = """
+import os, resource, sys, time
+from shm_monitor.segment.status import state_of
+from shm_monitor.worker.reader import attach
+reader = attach(sys.argv[1], timeout=5.0, on_stale=sys.argv[3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+os.kill(int(sys.argv[2]), 9)
+deadline = time.monotonic() + 20
+while state_of(reader.view()) == "live" and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(reader.should_prune())
+"""
+
+
+@pytest.mark.parametrize(("on_stale", "answer"), [("never", "False"), ("always", "True"), ("hold", "False")])
+def test_a_worker_without_a_descriptor_left_has_an_answer_when_its_sampler_dies(
+    name: str, light: LightSamplers, on_stale: str, answer: str
+) -> None:
+    """What it would load to log the death, or to judge it, cannot be read."""
+    done = run_python(ORPHANED, name, light.one(name).pid, on_stale)
+
+    assert done.stderr == ""
+    assert done.stdout == f"{answer}\n"
 
 
 HIDE = """
