@@ -7,8 +7,8 @@ ARGS ?=
 
 # uv where it is installed, else the pip of the new environment; both obey constraints.txt.
 INSTALL = if command -v uv >/dev/null 2>&1; \
-	then uv pip install --quiet --python $(BIN)/python -c constraints.txt $(1); \
-	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); fi
+	then uv pip install $(1) --python $(BIN)/python -c constraints.txt $(2); \
+	else $(BIN)/python -m pip install $(1) --disable-pip-version-check -c constraints.txt $(2); fi
 
 .PHONY: run test test-frameworks test-torch test-slow soak check bench wheel clean
 
@@ -54,9 +54,15 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shm-monitor needs Python 3.11 or newer; try: make PYTHON=python3.11")'
 	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
 
+# The first command that anybody types says what it fetches.
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
+	@echo "setting up $(VENV): sampler, API and view; 26 MB to download, 150 MB on disk ..."
+	@$(call INSTALL,,-e '.[run]')
+	@touch $@
+
 $(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
 	@echo "setting up $(VENV) ($*) ..."
-	@$(call INSTALL,-e '.[$(if $(filter run,$*),all,all$(comma)test$(comma)$*)]')
+	@$(call INSTALL,--quiet,-e '.[all$(comma)test$(comma)$*]')
 	@touch $@
 
 comma := ,

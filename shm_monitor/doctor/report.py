@@ -29,7 +29,7 @@ _EXTRAS = {  # what is installed by pip install "shm-monitor[...]"; the empty on
     "api": ("fastapi", "uvicorn", "prometheus-client"),
     "report": ("plotly", "tqdm"),
 }
-_ESSENTIAL = frozenset({"msgspec", "python-dotenv", "numpy", "numba"})
+_ESSENTIAL = frozenset({"msgspec", "python-dotenv", "numpy"})
 _SIGNS = {"ok": "ok     ", "warn": "warn   ", "missing": "missing"}
 _WIDTH = 100
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from threading import Lock, Thread
 from typing import Any, TypeVar, cast
 
@@ -59,10 +60,10 @@ class Kernel:
         return self.run is not self._function
 
     def compile(self) -> None:
-        """Compile, or fetch from the cache; returns at once when that has happened."""
+        """Compile, or fetch from the cache; returns at once when that has happened, or where there is no numba."""
         self.is_compiling = True
         with self._lock:
-            if not self.is_compiled:
+            if not self.is_compiled and has_compiler():
                 self.run = compiled(self._function, self._signature)
 
     def load(self) -> bool:
@@ -73,6 +74,11 @@ class Kernel:
                 found = _from_cache(self._function, self._signature)
                 self.run = found or self.run
         return self.is_compiled
+
+
+def has_compiler() -> bool:
+    """Say whether numba is installed; without it everything runs interpreted."""
+    return find_spec("numba") is not None
 
 
 def compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]:

@@ -21,6 +21,7 @@ from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.memory import METRICS, MemoryCollector
 from shm_monitor.errors import MonitorError
 from shm_monitor.kernels import of_one_sample
+from shm_monitor.kernels.compiled import has_compiler
 from shm_monitor.units import amount
 
 if TYPE_CHECKING:
@@ -52,12 +53,19 @@ def reason_against(mode: Mode, *, rate_hz: float, limits_count: int, killed_befo
         killed_before: the last sampler was killed while memory was short.
         headroom_bytes: what is left to this process itself; NaN where unknown.
     """
-    if mode == "always":
-        return ""
     if mode == "never":
         return "COMPILE=never"
+    if not has_compiler():
+        return 'numba is not installed; try: pip install "shm-monitor[sampler]"'
+    if mode == "always":
+        return ""
     if rate_hz < WORTH_HZ and limits_count < WORTH_LIMITS:
         return f"{rate_hz:g} Hz and {limits_count} limits are not worth it"
+    return _no_room(killed_before=killed_before, headroom_bytes=headroom_bytes)
+
+
+def _no_room(*, killed_before: bool, headroom_bytes: float) -> str:
+    """Return what memory has against it, or nothing."""
     if killed_before:
         return "the last sampler was killed while memory was short"
     if not headroom_bytes >= HEADROOM_BYTES:  # NaN: unknown
@@ -80,7 +88,7 @@ def begin(mode: Mode, *, rate_hz: float, limits_count: int, killed_before: bool)
 
     why = against()
     if why:
-        _log.debug("kernels stay interpreted: %s", why)
+        _log.log(logging.WARNING if mode == "always" else logging.DEBUG, "kernels stay interpreted: %s", why)
         return None
     thread = Thread(target=_compile, args=(against,), name="shm-monitor-compile", daemon=True)
     thread.start()

@@ -206,7 +206,7 @@ class Supervisor(Keeper):
 
 
 def _check_installed() -> None:
-    for package in ("numpy", "numba", "psutil"):
+    for package in ("numpy", "psutil"):  # without numba the kernels run interpreted
         if find_spec(package) is None:
             raise MissingDependencyError("the sampler", "sampler", package)
 

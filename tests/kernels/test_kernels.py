@@ -153,6 +153,30 @@ print(open("/proc/self/oom_score_adj").read().strip(), os.nice(0), resource.getr
     assert start(code, environ=dict(os.environ), path=Path(__file__).parents[2]) == "1000 19 400"
 
 
+def test_without_numba_the_kernels_run_interpreted_and_a_compiled_loop_says_what_to_install() -> None:
+    code = """
+import sys
+sys.path[:0] = sys.argv[1:]
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("numba", "llvmlite"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+from importlib import util
+util.find_spec = lambda name, find=util.find_spec: None if name == "numba" else find(name)
+import shm_monitor.kernels
+from tests.support.engine import Engine
+print(Engine().feed([60.0] * 10 + [99.0]).levels[-1].name, [k.is_compiled for k in shm_monitor.kernels.of_one_sample()])
+try:
+    shm_monitor.kernels.should_prune_at
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    lines = start(code, environ=dict(os.environ), path=Path(__file__).parents[2]).splitlines()
+    assert lines[0] == "CRITICAL [False, False]"
+    assert lines[1].startswith("MissingDependencyError shm_monitor.kernels.should_prune_at needs the package")
+
+
 DECIDE_ONCE = """
 import sys
 sys.path[:0] = sys.argv[1:]

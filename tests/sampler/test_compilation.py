@@ -48,6 +48,12 @@ def test_always_and_never_mean_what_they_say() -> None:
     assert against("never") == "COMPILE=never"
 
 
+def test_without_numba_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shm_monitor.sampler.compilation.has_compiler", lambda: False)
+    assert "numba is not installed" in against("always")
+    assert "numba is not installed" in against("auto")
+
+
 def test_the_headroom_of_this_process_is_at_most_that_of_the_machine() -> None:
     assert 0 < own_headroom_bytes() <= psutil.virtual_memory().available + GIBIBYTE
 
