@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 EXTRA_OF = {
-    **dict.fromkeys(("numba", "numpy", "psutil", "pynvml"), "sampler"),
+    **dict.fromkeys(("llvmlite", "numba", "numpy", "psutil", "pynvml"), "sampler"),
     **dict.fromkeys(("fastapi", "fastapi_offline", "prometheus_client", "starlette", "uvicorn"), "api"),
     **dict.fromkeys(("plotly", "tqdm"), "report"),
     **dict.fromkeys(("rich", "textual"), "tui"),
