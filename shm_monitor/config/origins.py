@@ -127,7 +127,8 @@ def _value(field: str, text: str, line: Line) -> Value:
         return from_text(field, text)
     except ConfigError as error:
         hint = "; write the value itself, ${...} is not filled in" if "${" in text else ""
-        raise ConfigError(line.key, shown(line.key, text), line.origin, error.allowed + hint) from None
+        told = shown(line.key, line.text)  # as it stands there: what is left of several lines may be one
+        raise ConfigError(line.key, text if told == line.text else told, line.origin, error.allowed + hint) from None
 
 
 def uncommented(text: str) -> str:
@@ -161,9 +162,8 @@ def _check_broken(line: Line) -> None:
 def shown(key: str, value: object) -> object:
     """Return *value* as a message may show it: a mistyped token must not end in a log.
 
-    Of a text only the first line: a quote that is never closed takes the lines after it with it, whatever they hold.
+    Nor is one of several lines shown: a quote that is never closed takes the lines after it with it, also secret ones.
     """
     if _SECRET.search(key.upper()):
         return "(hidden)"
-    first, *more = value.splitlines() or [""] if isinstance(value, str) else (value,)
-    return f"{first} ..." if more else first
+    return "(several lines)" if isinstance(value, str) and len(value.splitlines()) > 1 else value

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import mmap
 from typing import TYPE_CHECKING
 
+from shm_monitor.segment import address
 from shm_monitor.worker.explanation import Explanation
 from shm_monitor.worker.headroom import Headroom
 from shm_monitor.worker.history import History
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
 
     from shm_monitor.errors import SegmentError
     from shm_monitor.snapshot.structs import Snapshot
+
+
+_bytes = mmap.mmap(-1, mmap.PAGESIZE)  # one that is zero, and one that is not
+_bytes[1] = 1
+
+
+def flag_address(*, is_set: bool) -> int:
+    """Return the address of a byte that is zero, or not where *is_set*; nobody ever changes it."""
+    return address.flag_address(_bytes, int(is_set))
 
 
 def explanation(error: SegmentError) -> Explanation:

@@ -279,9 +279,20 @@ class Reader:
 
         An int that keeps its segment mapped for as long as it exists itself, also without this reader; what is computed
         from it does not. A sampler that comes back with another layout has another address: when a compiled loop ends,
-        ask :meth:`should_prune`, which finds the new one, and read this again.
+        ask :meth:`should_prune`, which finds the new one, and read this again. Without a sampler, where none is
+        *required*, it is that of a byte that says what *on_stale* stands for; for ``raise`` it is not zero.
+
+        Raises:
+            SegmentError: there is no sampler, and one is *required*.
         """
-        return self._attachment.hot_address()
+        try:
+            return self._attachment.hot_address()
+        except SegmentError:
+            if self.required:
+                raise
+            from shm_monitor.worker import absent
+
+            return absent.flag_address(is_set=self._attachment.on_stale in {"always", "raise"})
 
     def status(self) -> Status:
         """Return the state of the sampler, with the age of its last turn and how its collectors are doing."""

@@ -302,7 +302,13 @@ def test_no_variable_is_filled_in(key: str, text: str, env_file: Path) -> None:
 def test_a_quote_that_is_never_closed_does_not_print_the_lines_after_it(env_file: Path) -> None:
     content = "CHECK_INTERVAL='2\nSHM_MONITOR_TOKEN=hunter2\nFOO='bar'\n"
 
-    for written in (content, content.replace("CHECK_INTERVAL", "SHM_MONITOR_CHEK_INTERVAL")):
+    for written in (
+        content,
+        content.replace("CHECK_INTERVAL", "SHM_MONITOR_CHEK_INTERVAL"),
+        content.replace("'2", "'"),
+        content.replace("FOO='", "'"),
+        content.replace("'2", "'").replace("FOO='", "#'"),
+    ):
         error = refused(env_file, written)
         assert "hunter2" not in f"{error} {error.value!r}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import math
 import pickle
@@ -142,3 +143,15 @@ def test_an_unpickled_reader_requires_what_the_first_one_did(bench: Bench) -> No
         with pytest.raises(NotFoundError):
             strict.explain()
         assert lenient.explain().no_sampler
+
+
+@pytest.mark.parametrize(("on_stale", "answer"), [("never", False), ("hold", False), ("always", True), ("raise", True)])
+def test_a_compiled_loop_without_a_sampler_reads_what_on_stale_stands_for(
+    name: str, on_stale: OnStale, answer: bool
+) -> None:
+    """Where it stands for an error the loop ends, and should_prune() raises it."""
+    with attach(name, timeout=0.0, required=False, on_stale=on_stale) as reader:
+        assert bool(ctypes.c_uint8.from_address(reader.flag_address).value) is answer
+        reader.required = True
+        with pytest.raises(NotFoundError):
+            _ = reader.flag_address
