@@ -19,16 +19,20 @@ from shm_monitor.worker.reader import Reader, attach
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import ParamSpec, Self, TypeVar
 
     from shm_monitor.schema import Level
     from shm_monitor.segment.status import Status
     from shm_monitor.segment.view import View
     from shm_monitor.snapshot.structs import Snapshot
+    from shm_monitor.worker.episode import Episode
     from shm_monitor.worker.explanation import Explanation
     from shm_monitor.worker.headroom import Headroom
     from shm_monitor.worker.history import History
     from shm_monitor.worker.outlook import Outlook
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 LOOK_SECONDS = 2.0  # how long to wait for somebody else's sampler before trying to start one again
 CLAIM_SECONDS = 10.0  # and before starting one although somebody else seems to be about to
@@ -110,6 +114,18 @@ class ResourceManager:
     def shed_bytes(self) -> int:
         """Return how many bytes to give back; see :meth:`Reader.shed_bytes`."""
         return self.reader.shed_bytes()
+
+    def episode(self) -> Episode | None:
+        """Return the stretch of pressure that lasts now; see :meth:`Reader.episode`."""
+        return self.reader.episode()
+
+    def on_change(self, callback: Callable[[Episode | None], object]) -> Callable[[], None]:
+        """Call *callback* when an episode begins, changes its level or ends; see :meth:`Reader.on_change`."""
+        return self.reader.on_change(callback)
+
+    def paused_while_pressed(self, max_wait: float | None = 60.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Return a decorator whose calls wait until nothing presses; see :meth:`Reader.paused_while_pressed`."""
+        return self.reader.paused_while_pressed(max_wait)
 
     def outlook(self) -> Outlook:
         """Return what is left in bytes, and for how long; see :meth:`Reader.outlook`."""
