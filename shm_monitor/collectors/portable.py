@@ -47,17 +47,19 @@ class PortableMemoryCollector:
     name = "memory"
     threaded = False
     interval_seconds: float | None = None
-    metrics: Sequence[Metric] = memory.METRICS
+    metrics: Sequence[Metric] = (*memory.METRICS, *memory.level_metrics("host"))
     facts: Mapping[str, Any] = {"scopes": ["host"]}
 
     def collect(self, out: Array) -> None:
-        """Write the readings into *out*, shape (16,); what psutil does not tell here is not_supported."""
+        """Write the readings into *out*, shape (22,); what psutil does not tell here is not_supported."""
         host, swap = psutil.virtual_memory(), psutil.swap_memory()
         usage = host.total - host.available
         cached = getattr(host, "cached", NOT_SUPPORTED)
         out[:] = NOT_SUPPORTED
         out[:5] = (usage, host.total, host.available, 100 * usage / host.total, 0)
         out[5:10] = (host.total, host.available, cached, swap.total, swap.used)
+        out[len(memory.METRICS) :][:3] = (usage, host.total, 0)
+        out[-1] = swap.free if swap.total else NOT_SUPPORTED
 
     def close(self) -> None:
         """Nothing is held open."""
