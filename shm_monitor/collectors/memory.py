@@ -107,8 +107,8 @@ _VMSTAT_KEYS = (b"\npswpin ", b"\npswpout ", b"\noom_kill ")
 class MemoryCollector:
     """Memory of each level and of the tightest, of the host, swap and /dev/shm.
 
-    The levels have their places for life, by how far out they are: after a move to another cgroup ``0`` is that one, and
-    the outermost place has the tightest of all that are farther out.
+    The levels have their places for life, by how far out they are: after a move to another cgroup ``0`` is that one,
+    and the outermost place has the tightest of all that are farther out.
 
     Source: /proc/meminfo, /proc/vmstat, memory controllers, statvfs(3).
     Cost: 85 us, with 2 cgroups without a limit.

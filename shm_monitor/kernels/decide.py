@@ -59,7 +59,7 @@ _FADING = 0.25  # of the slope: so much the newest part of a line still rises
 _MARGIN = 0.1  # of the headroom: so much higher than an earlier rise is news
 _STALLED_PERCENT = 10.0  # EVENT: share of the time that some task waited for memory
 _SHOWN_HORIZONS = 10.0  # below the target, seconds to the end are told of a line that ends within so many horizons
-_ANY_HORIZON = 1e12  # seconds: not infinity, which times a rise of nothing is NaN, with a warning while interpreted
+_SHOWN_PERIODS = 100.0  # from the target on, within so many periods: farther ahead a line of one period says nothing
 _LOST_PERIODS = 1.1  # without a reading for longer, nothing older counts
 _ROUNDING = 1e-6
 _WAIT_SHARE = 0.125  # of the time until memory is full, until it is looked at again: 4 readings use half of that time
@@ -209,17 +209,17 @@ def look_back(
             newest_slope = min(raised / spread, (value - recent[VALUE_1]) / (now - recent[TIME_1]))
         if coming or not observed or (value < target and not math.isnan(ends)):
             continue
-        if raised <= 0.0:  # no rise, and 0 times an endless horizon is nothing
+        if raised <= 0.0:
             continue
         useful = horizon  # seconds: a line that ends later tells nothing new
         if math.isnan(ends):
-            useful = _ANY_HORIZON if value >= target else _SHOWN_HORIZONS * horizon
+            useful = _SHOWN_PERIODS * period if value >= target else _SHOWN_HORIZONS * horizon
         if raised * useful < (1.0 - value) * spread:  # a line is never steeper than the least squares, which cost less
             continue
         slope = line(count, time, mean, times, products, squares, value)
         if slope > 0.0 and newest_slope >= _FADING * slope:
             left = (1.0 - value) / slope
-            if math.isnan(ends) and (value >= target or left <= _SHOWN_HORIZONS * horizon):
+            if math.isnan(ends) and left <= useful:
                 ends = left
             if value >= target and 1.0 - value <= horizon * slope:
                 rises = True

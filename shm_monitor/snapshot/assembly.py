@@ -16,6 +16,7 @@ from shm_monitor.snapshot.structs import (
     GpuProcess,
     Interface,
     Memory,
+    MemoryLevel,
     Mount,
     Network,
     Rolled,
@@ -31,6 +32,7 @@ _Value = TypeVar("_Value")
 # How many numbers a Pick takes is known to the plan alone, so what is built from them cannot be counted by a type.
 _cpu: Callable[..., Cpu] = Cpu
 _memory: Callable[..., Memory] = Memory
+_level: Callable[..., MemoryLevel] = MemoryLevel
 _network: Callable[..., Network] = Network
 _disk: Callable[..., Disk] = Disk
 _gpu: Callable[..., Gpu] = Gpu
@@ -54,6 +56,9 @@ class Assembly:
         rows = plan.rows
         self._cpu, self._cores = pattern.pick(rows["cpu"]), _columns(pattern, plan.cores)
         self._memory, self._scope, self._scopes = pattern.pick(rows["memory"]), pattern.place(plan.scope), plan.scopes
+        self._levels = [
+            (name, pattern.pick(row), pattern.place(plan.level_scopes[name])) for name, row in plan.levels.items()
+        ]
         self._stall = pattern.pick(rows["stall"])
         self._network, self._interfaces = pattern.pick(rows["network"]), _rows(pattern, plan.interfaces)
         self._disk, self._devices = pattern.pick(rows["disk"]), _rows(pattern, plan.devices)
@@ -71,11 +76,12 @@ class Assembly:
 
     def groups(self, pool: Pool) -> Groups:
         """Return the groups. Where there is nothing to go through, an empty display costs less than a comprehension."""
-        scope, scopes = pool[self._scope], self._scopes
         return (
             _cpu(*self._cpu(pool), _dict(self._cores, pool)),
             _memory(
-                *self._memory(pool), scopes[int(scope)] if scope is not None and 0 <= scope < len(scopes) else None
+                *self._memory(pool),
+                self._scope_text(pool[self._scope]),
+                {name: _level(*pick(pool), self._scope_text(pool[place])) for name, pick, place in self._levels},
             ),
             Stall(*self._stall(pool)),
             _network(*self._network(pool), {name: Interface(*pick(pool)) for name, pick in self._interfaces}),
@@ -89,6 +95,10 @@ class Assembly:
                 *self._workers(pool), [Worker(*pick(pool)) for pick in self._processes] if self._processes else []
             ),
         )
+
+    def _scope_text(self, scope: float | None) -> str | None:
+        """Return the name of *scope*, an index; None for one that is not known."""
+        return self._scopes[int(scope)] if scope is not None and 0 <= scope < len(self._scopes) else None
 
     def sampler(self, pool: Pool, collectors: dict[str, CollectorState]) -> Sampler:
         """Return what the sampler costs, with the state of its *collectors*."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shm_monitor.schema import Level, Schema, why_unknown
 from shm_monitor.segment.flags import LEVEL_SHIFT
 from shm_monitor.snapshot.assembly import Assembly, Groups
-from shm_monitor.snapshot.limits import LEVEL_TEXTS, limit_readers, statistic_picks
+from shm_monitor.snapshot.limits import LEVEL_TEXTS, limit_readers, value_picks
 from shm_monitor.snapshot.pattern import NUMBERS_OFFSET, Pattern, Pick, Pool
 from shm_monitor.snapshot.plan import Plan
 from shm_monitor.snapshot.structs import CollectorState, LimitState, Rolled, Snapshot
@@ -31,7 +31,7 @@ class _Prepared(NamedTuple):
 
     pattern: Pattern
     assembly: Assembly
-    statistics: list[Pick]
+    values: list[Pick]
     unavailable: dict[str, str]
 
 
@@ -131,8 +131,9 @@ class Decoder:
         sampled_at = sample.realtime_ns * 1e-9
         epoch_seconds = sampled_at - sample.mono_ns * 1e-9
         limits = [
-            limit.read(slot, pick(pool), epoch_seconds)
-            for limit, pick in zip(self._limits, prepared.statistics, strict=True)
+            state
+            for limit, pick in zip(self._limits, prepared.values, strict=True)
+            if (state := limit.read(slot, pick(pool), epoch_seconds)) is not None
         ]
         return _Decoded(
             slot, prepared, pool, sampled_at, build.groups(pool), limits, build.rolled(pool), build.other(pool)
@@ -148,7 +149,7 @@ class Decoder:
         values = struct.unpack_from(f"<{len(self._metrics)}d", slot, NUMBERS_OFFSET)
         unknown = sorted(at for at in pattern.missing - assembly.unused if at < len(values))
         reasons = {self._metrics[at].name: why_unknown(values[at]).text for at in unknown}
-        prepared = _Prepared(pattern, assembly, statistic_picks(self._schema, pattern), reasons | self._plan.lacking)
+        prepared = _Prepared(pattern, assembly, value_picks(self._schema, pattern), reasons | self._plan.lacking)
         if len(self._known) >= _PATTERNS_MAX:
             self._known = {}
         self._known[pattern.key] = prepared

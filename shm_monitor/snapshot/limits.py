@@ -23,10 +23,10 @@ _SLOW_COLUMNS = (
     "pressed_since_seconds",
     *(f"{reason}_episodes_count" for reason in PRESSING),
 )
-_FAST_COLUMN = "seconds_to_limit"
+_FAST_COLUMNS = ("seconds_to_limit", "mean", "maximum")
 _MEMORY_MAX = 64
 
-_limit_state: Callable[..., LimitState] = LimitState  # no type counts the statistics
+_limit_state: Callable[..., LimitState] = LimitState  # no type counts the numbers
 
 
 class _Slow(NamedTuple):
@@ -37,6 +37,7 @@ class _Slow(NamedTuple):
     numbers: tuple[float | None, ...]
     since_mono_seconds: float | None
     episodes: dict[str, int]
+    is_unset: bool
 
 
 class LimitReader:
@@ -48,30 +49,35 @@ class LimitReader:
         self._offset = offset
         self._slow_columns = [name for name in states if name in _SLOW_COLUMNS]
         self._slow = unpacker([states.index(name) for name in self._slow_columns], "Q")
-        self._fast = unpacker([states.index(_FAST_COLUMN)] if _FAST_COLUMN in states else [], "d")
+        self._has_fast = all(name in states for name in _FAST_COLUMNS)  # next to each other, in this order
+        self._fast = unpacker([states.index(name) for name in _FAST_COLUMNS] if self._has_fast else [], "d")
         self._seen: dict[tuple[int, ...], _Slow] = {}
 
-    def read(self, slot: bytes, statistics: tuple[float | None, ...], epoch_seconds: float) -> LimitState:
-        """Return the state in *slot*.
+    def read(self, slot: bytes, values: tuple[float | None, ...], epoch_seconds: float) -> LimitState | None:
+        """Return the state in *slot*; None where no limit is set.
 
         Args:
             slot: the bytes of a sample.
-            statistics: value, mean and maximum of the metric.
+            values: the reading of the metric.
             epoch_seconds: what to add to a time of the monotonic clock to have unix seconds.
         """
         words = self._slow(slot, self._offset)
         slow = self._seen.get(words)
         if slow is None:
             slow = self._learn(words)
-        fast = self._fast(slot, self._offset)
+        if slow.is_unset:
+            return None
+        seconds, mean, maximum = self._fast(slot, self._offset) if self._has_fast else (math.nan,) * 3
         since = slow.since_mono_seconds
         return _limit_state(
             *self._names,
             slow.level,
             slow.reasons,
-            *statistics,
+            *values,
+            mean if mean - mean == 0 else None,
+            maximum if maximum - maximum == 0 else None,
             *slow.numbers,
-            fast[0] if fast and fast[0] - fast[0] == 0 else None,
+            seconds if seconds - seconds == 0 else None,
             None if since is None else since + epoch_seconds,
             slow.episodes.copy(),
         )
@@ -86,6 +92,7 @@ class LimitReader:
             (state.get("limit"), state.get("target"), state.get("capacity")),
             state.get("pressed_since_seconds") if level >= Level.PRUNE else None,
             {reason: int(state.get(f"{reason}_episodes_count", 0)) for reason in PRESSING},
+            is_unset="limit" in self._slow_columns and "limit" not in state and not state.get("reasons"),
         )
         if len(self._seen) >= _MEMORY_MAX:
             self._seen = {}
@@ -99,13 +106,7 @@ def limit_readers(schema: Schema) -> list[LimitReader]:
     return [LimitReader(limit, schema.states, slot.track(at)) for at, limit in enumerate(schema.limits)]
 
 
-def statistic_picks(schema: Schema, pattern: Pattern) -> list[Pick]:
-    """Return what takes value, mean and maximum of the metric of each limit out of a Pool of *pattern*."""
+def value_picks(schema: Schema, pattern: Pattern) -> list[Pick]:
+    """Return what takes the reading of the metric of each limit out of a Pool of *pattern*."""
     names = schema.places
-    count, rolled = len(schema.metrics), schema.rolled_count
-    picks = []
-    for limit in schema.limits:
-        at = names.get(limit.metric, -1)
-        is_rolled = 0 <= at < rolled
-        picks.append(pattern.pick([at, count + at if is_rolled else -1, count + rolled + at if is_rolled else -1]))
-    return picks
+    return [pattern.pick([names.get(limit.metric, -1)]) for limit in schema.limits]

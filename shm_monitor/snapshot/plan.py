@@ -19,6 +19,7 @@ from shm_monitor.snapshot.structs import (
     Integer,
     Interface,
     Memory,
+    MemoryLevel,
     Mount,
     Network,
     Sampler,
@@ -61,6 +62,7 @@ class Plan:
         rolled: the names of those with statistics.
         rows: of the groups that there is one of, by name.
         scope, scopes: the metric that says which memory scope counts, and the names of the scopes.
+        levels, level_scopes: of memory, by instance: its row, and the metric that says which scope it is.
         cores, interfaces, devices, mounts: by instance.
         gpus: in the order of the GPU collector.
         workers: the rows of the process table.
@@ -78,6 +80,8 @@ class Plan:
         self.rows = {group: self._row(group, "", _numbers(struct)) for group, struct in _GROUPS}
         self.scope = self._take("memory", "", "scope")
         self.scopes = _texts(_fact(schema, "memory", "scopes"))
+        self.levels = {name: self._row("memory", name, _numbers(MemoryLevel)) for name in self._instances("memory")}
+        self.level_scopes = {name: self._take("memory", name, "scope") for name in self.levels}
         self.cores = {core: self._take("cpu", core, "core_percent") for core in self._instances("cpu")}
         self.interfaces = {name: self._row("network", name, _numbers(Interface)) for name in self._instances("network")}
         self.devices = {name: self._row("disk", name, _numbers(Device)) for name in self._instances("disk")}

@@ -29,8 +29,22 @@ class Cpu(msgspec.Struct, frozen=True, gc=False):
     core_percent: dict[str, Float] = {}
 
 
+class MemoryLevel(msgspec.Struct, frozen=True, gc=False):
+    """One level of memory, which *scope* names (``host`` or a cgroup); without a capacity nothing limits it."""
+
+    usage_bytes: Integer = None
+    capacity_bytes: Integer = None
+    reclaim_events_count: Integer = None
+    oom_events_count: Integer = None
+    swap_available_bytes: Integer = None
+    scope: str | None = None
+
+
 class Memory(msgspec.Struct, frozen=True, gc=False):
-    """Memory of the level that ends first, which *scope* names (``host`` or a cgroup); host, swap and shm beside."""
+    """Memory of the level that ends first, which *scope* names (``host`` or a cgroup); host, swap and shm beside.
+
+    *levels* are the host, ``0`` (our own cgroup), ``1`` (its parent) and so on.
+    """
 
     usage_bytes: Integer = None
     capacity_bytes: Integer = None
@@ -48,6 +62,7 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
     reclaim_events_count: Integer = None
     oom_events_count: Integer = None
     scope: str | None = None
+    levels: dict[str, MemoryLevel] = {}
 
 
 class Stall(msgspec.Struct, frozen=True, gc=False):
@@ -186,13 +201,14 @@ class CollectorState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sampler(msgspec.Struct, frozen=True, gc=False):
-    """What the sampler itself costs, and its collectors by name."""
+    """What the sampler itself costs, the seconds since the sample before, and its collectors by name."""
 
     cpu_percent: Float = None
     cpu_seconds: Float = None
     rss_bytes: Integer = None
     sample_duration_seconds: Float = None
     missed_turns_count: Integer = None
+    interval_seconds: Float = None
     collectors: dict[str, CollectorState] = {}
 
 
@@ -204,11 +220,12 @@ class LimitState(msgspec.Struct, frozen=True, gc=False):
         metric: the metric that it looks at; its unit is that of the numbers here.
         level: ok, warn, prune or critical.
         reasons: which of level, forecast, capacity, event and unknown hold now.
-        value: the reading of this sample; mean and maximum are over the observation period.
+        value: the reading of this sample; mean (time-weighted) and maximum are over the observation period.
         limit_value: what ``value`` must not exceed, now.
         target: what a whole period must stay below before the level is over.
         capacity: what there is at all; None for what slows down rather than runs out.
-        seconds_to_limit: until the capacity (without one: the limit) is used up; None while not rising.
+        seconds_to_limit: until the capacity is used up; None where no line leads there, for what slows down rather than
+            runs out, and below the target unless it is soon.
         since: when it last came to prune or above, in unix seconds; None while it is below.
         episodes: how often each reason was set since the sampler started.
     """
@@ -229,7 +246,7 @@ class LimitState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rolled(msgspec.Struct, frozen=True, gc=False):
-    """One metric over the observation period; the slope is in its unit per second."""
+    """One metric over the observation period, each reading counted once; the slope is in its unit per second."""
 
     mean: Float = None
     maximum: Float = None
@@ -251,7 +268,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
         level: ok, warn, prune or critical: the highest of all limits.
         should_prune: whether the level is prune or above.
         injected: names of the metrics whose readings are false on purpose (``shm-monitor inject``).
-        limits: in the order of their flags.
+        limits: those that are set, in the order of their flags.
         rolled: mean, maximum and slope by metric name (``memory.usage_bytes``, ``gpu:0.utilization_percent``).
         other: metrics that this version has no field for, by metric name.
         unavailable: why a reading is unknown, by metric name: error, not_supported, mig, unified_memory,

@@ -22,7 +22,7 @@ def render_table(snapshot: Snapshot) -> str:
         [_headline(snapshot)],
         _limits(snapshot.limits, snapshot.sampled_at),
         _group("cpu", snapshot.cpu, snapshot.cpu.core_percent),
-        _group("memory", snapshot.memory),
+        _group("memory", snapshot.memory) + _table("level", snapshot.memory.levels),
         _group("stall", snapshot.stall),
         _group("network", snapshot.network) + _table("interface", snapshot.network.interfaces),
         _group("disk", snapshot.disk) + _table("device", snapshot.disk.devices) + _table("mount", snapshot.disk.mounts),

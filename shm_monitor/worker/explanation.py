@@ -20,13 +20,15 @@ class ReasonState(msgspec.Struct, frozen=True, gc=False):
     """One reason of one limit that holds now.
 
     Args:
-        limit: memory, cpu, network, ``gpu:3`` ...
+        limit: ``memory:0``, cpu, network, ``gpu:3`` ...
         reason: level, forecast, capacity or event.
         level: what it asks: prune or critical.
         unit: of the numbers.
-        scope: whose limit it is, where the metric has one (host, or a cgroup path); as it is now.
+        scope: whose limit it is, where the metric has one (host, or a cgroup path).
         since: when it was set, in unix seconds.
-        value: the reading when it was set; so are the mean, the limit, the capacity and the seconds to the limit.
+        value: the reading when it was set; so are the mean (time-weighted), the limit, the capacity, and the seconds to
+            the capacity.
+        swap_available_bytes: how much swap is left to it, now; None where there is none, or it is no memory.
     """
 
     limit: str
@@ -40,21 +42,42 @@ class ReasonState(msgspec.Struct, frozen=True, gc=False):
     limit_value: float | None
     capacity: float | None
     seconds_to_limit: float | None
+    swap_available_bytes: float | None = None
+
+    @property
+    def subject(self) -> str:
+        """What it is about, in words: ``memory of the parent cgroup /job17``, ``cpu``."""
+        name, _, level = self.limit.partition(":")
+        if name != "memory" or not self.scope:
+            return self.limit
+        if self.scope == "host":
+            return "memory of the host"
+        whose = {"0": "our cgroup", "1": "the parent cgroup"}.get(level, "the cgroup")
+        return f"memory of {whose} {self.scope}"
 
     def __str__(self) -> str:
         """Return one line for people."""
-        parts = [f"{self.limit}: {self.reason} ({self.level})", f"at {amount(self.value, self.unit)}"]
+        at = amount(self.value, self.unit)
+        if self.capacity is not None and self.unit == "bytes":
+            at = _of(at, amount(self.capacity, self.unit))
+        parts = [f"{self.subject}: {at}", f"{self.reason} ({self.level})"]
         parts += [
             f"{name} {amount(number, self.unit)}"
-            for name, number in (("mean", self.mean), ("limit", self.limit_value), ("capacity", self.capacity))
+            for name, number in (("mean", self.mean), ("limit", self.limit_value))
             if number is not None
         ]
         if self.seconds_to_limit is not None:
             parts.append(f"{self.seconds_to_limit:.1f} s to the end")
-        if self.scope:
-            parts.append(f"scope {self.scope}")
+        if self.swap_available_bytes is not None:
+            parts.append(f"{amount(self.swap_available_bytes, 'bytes')} of swap left")
         parts.append(f"since {time.strftime('%H:%M:%S', time.localtime(self.since))}")
         return printable(", ".join(parts))
+
+
+def _of(part: str, whole: str) -> str:
+    """Return *part* of *whole*, with their unit once where it is the same: ``15.2 of 16.0 GB``."""
+    number, _, unit = part.partition(" ")
+    return f"{number if whole.endswith(f' {unit}') else part} of {whole}"
 
 
 class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -125,6 +148,7 @@ def _reasons(limit: LimitNumbers, offset: float) -> list[ReasonState]:
                     limit_value=at["limit"],
                     capacity=at["capacity"],
                     seconds_to_limit=at["seconds_to_limit"],
+                    swap_available_bytes=_known(limit.swap_available_bytes),
                 )
             )
     return found

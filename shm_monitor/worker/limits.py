@@ -25,29 +25,32 @@ class LimitNumbers:
     Attributes:
         limit: its row of the schema.
         numbers: the columns of its state; NaN for "never" and "unknown".
-        value: the reading of this sample; mean is over the observation period.
+        value: the reading of this sample; mean is over the observation period, time-weighted.
         scope: whose memory it looks at (host, or a cgroup path) in this sample; empty for a limit without scopes.
         bytes_per_unit: what one of its units is in memory: 1 for bytes, a hundredth of the device for GPU memory in
             percent; NaN for what is no memory.
+        swap_available_bytes: how much swap is left to it; NaN where there is none, or it is no memory.
     """
 
-    __slots__ = ("bytes_per_unit", "limit", "mean", "numbers", "scope", "value")
+    __slots__ = ("bytes_per_unit", "limit", "mean", "numbers", "scope", "swap_available_bytes", "value")
 
     def __init__(
         self,
         limit: Limit,
         numbers: dict[str, float],
-        readings: tuple[float, float],
+        value: float,
         *,
         scope: str = "",
         bytes_per_unit: float = math.nan,
+        swap_available_bytes: float = math.nan,
     ) -> None:
-        """Pair *numbers* with the *readings* they belong to: value and mean."""
+        """Pair *numbers* with the reading that they belong to."""
         self.limit = limit
         self.numbers = numbers
-        self.value, self.mean = readings
+        self.value, self.mean = value, numbers["mean"]
         self.scope = scope
         self.bytes_per_unit = bytes_per_unit
+        self.swap_available_bytes = swap_available_bytes
 
     @property
     def level(self) -> Level:
@@ -86,9 +89,9 @@ class _Place(NamedTuple):
     limit: Limit
     states: int
     value: int
-    mean: int
     scope: int
     total_bytes: int
+    swap: int
 
 
 class _Track:
@@ -105,11 +108,11 @@ class _Track:
                 limit,
                 slot.track(index),
                 at[limit.metric],
-                at[limit.metric] - slot.values + slot.means,
                 at.get(f"{_owner_of(limit)}.scope", -1),
                 at.get(f"{_owner_of(limit)}.memory_total_bytes", -1)
                 if limit.metric.endswith(".memory_percent")
                 else -1,
+                at.get(f"{_owner_of(limit)}.swap_available_bytes", -1),
             )
             for index, limit in enumerate(schema.limits)
         ]
@@ -127,9 +130,10 @@ class _Track:
         return LimitNumbers(
             place.limit,
             {**self._nothing, **numbers} if self._nothing else numbers,
-            (_double(data, place.value), _double(data, place.mean)),
+            _double(data, place.value),
             scope="" if place.scope < 0 else self._scope(place, data),
             bytes_per_unit=_bytes_per_unit(place, data),
+            swap_available_bytes=math.nan if place.swap < 0 else _double(data, place.swap),
         )
 
     def _scope(self, place: _Place, data: bytes) -> str:
@@ -147,12 +151,12 @@ def limits_in(sample: Sample, view: View, indices: tuple[int, ...]) -> list[Limi
 
 
 def _owner_of(limit: Limit) -> str:
-    """Return the group, and instance, that the metric of *limit* belongs to: ``memory``, ``gpu:0``."""
+    """Return the group, and instance, that the metric of *limit* belongs to: ``memory:0``, ``gpu:0``."""
     return limit.metric.partition(".")[0]
 
 
 def _scopes_of(limit: Limit, schema: Schema) -> list[str]:
-    facts = schema.facts.get(_owner_of(limit), {})
+    facts = schema.facts.get(_owner_of(limit).partition(":")[0], {})
     scopes = facts.get("scopes") if isinstance(facts, dict) else None
     return list(map(str, scopes)) if isinstance(scopes, list) else []
 

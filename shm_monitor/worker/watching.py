@@ -17,8 +17,8 @@ MANY = 4  # flags or more: their number may change with the sampler
 def flag_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
     """Return the flags of the limits in *watch*, in order, each once; flag 0, the overall verdict, stands for all.
 
-    A name is a limit's own (``memory``, ``gpu:3``, ``gpu-memory:3``), ``gpu`` for every limit of every GPU,
-    or a device's UUID for every limit of that device.
+    A name is a limit's own (``memory:host``, ``gpu:3``, ``gpu-memory:3``), ``memory`` for every level of memory,
+    ``gpu`` for every limit of every GPU, or a device's UUID for every limit of that device.
 
     Raises:
         UnknownLimitError: a name that this sampler does not have; lists those it has.
@@ -47,8 +47,8 @@ def known_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
 
 def flag_count(watch: tuple[str, ...] | None) -> int:
     """Return how many flags *watch* comes to, before there is a sampler to ask; 4 for as many as there will be."""
-    single = {"memory", "cpu", "network"}
-    if watch is not None and all(name in single or name.startswith(("gpu:", "gpu-memory:")) for name in watch):
+    single, kinds = {"cpu", "network"}, ("memory:", "gpu:", "gpu-memory:")
+    if watch is not None and all(name in single or name.startswith(kinds) for name in watch):
         return min(max(len(watch), 1), MANY)
     return 1 if watch is None else MANY
 
@@ -57,8 +57,11 @@ def known_names(schema: Schema) -> tuple[str, ...]:
     """Return every name that can be watched."""
     names = [limit.name for limit in schema.limits]
     uuids = [limit.device for limit in schema.limits if limit.device]
-    return tuple(dict.fromkeys([*names, *(["gpu"] if uuids else []), *uuids]))
+    kinds = ["memory"] if any(name.startswith("memory:") for name in names) else []
+    return tuple(dict.fromkeys([*kinds, *names, *(["gpu"] if uuids else []), *uuids]))
 
 
 def _matches(name: str, limit: Limit) -> bool:
+    if name == "memory":
+        return limit.name.partition(":")[0] == name
     return (bool(name) and name in {limit.name, limit.device}) or (name == "gpu" and limit.name.startswith("gpu"))

@@ -57,7 +57,9 @@ def test_every_row_has_a_sentence_a_source_and_the_unit_in_its_name() -> None:
         assert metric.source, metric
         assert metric.field.endswith(UNIT_ENDS.get(metric.unit, "")), metric
         assert not metric.integer or metric.unit not in UNIT_ENDS, metric
-    assert {metric.name for metric in metrics if metric.rolled} == ROLLED
+    levels = {metric.name for metric in metrics if metric.name.startswith("memory:") and metric.field == "usage_bytes"}
+    assert "memory:host.usage_bytes" in levels
+    assert {metric.name for metric in metrics if metric.rolled} == ROLLED | levels
 
 
 def test_readings_on_this_host_agree_with_psutil() -> None:

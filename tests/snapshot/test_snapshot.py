@@ -50,6 +50,7 @@ def flat(snapshot: Snapshot) -> dict[str, object]:
     for group in ("cpu", "memory", "stall", "network", "disk", "workers", "sampler"):
         add(group, "", getattr(snapshot, group))
     for group, rows in (
+        ("memory", snapshot.memory.levels),
         ("network", snapshot.network.interfaces),
         ("disk", snapshot.disk.devices),
         ("mount", snapshot.disk.mounts),
@@ -67,7 +68,7 @@ def flat(snapshot: Snapshot) -> dict[str, object]:
     return found
 
 
-TRANSLATED = {"memory.scope", "gpu:0.throttle_reasons", "sampler:cpu.errors_count"}
+TRANSLATED = {"memory.scope", "memory:host.scope", "gpu:0.throttle_reasons", "sampler:cpu.errors_count"}
 
 
 def test_every_metric_arrives_in_its_own_field() -> None:
@@ -254,6 +255,8 @@ PRESSED = {
     "target": 81.0,
     "capacity": 100.0,
     "seconds_to_limit": 2.5,
+    "mean": 95.0,
+    "maximum": 98.0,
     "pressed_since_seconds": MONO_NS / 1e9 - 30,
     "level_episodes_count": 2.0,
     "capacity_episodes_count": 1.0,
@@ -261,8 +264,7 @@ PRESSED = {
 
 
 def test_a_limit_says_what_the_policy_remembers() -> None:
-    statistics = {"memory.usage_bytes": (95.0, 98.0, 0.5)}
-    state = snapshot_of({"memory.usage_bytes": 97.0}, states={"memory": PRESSED}, statistics=statistics).limits[0]
+    state = snapshot_of({"memory.usage_bytes": 97.0}, states={"memory": PRESSED}).limits[0]
 
     assert (state.limit, state.metric, state.level) == ("memory", "memory.usage_bytes", "critical")
     assert state.reasons == ("level", "capacity")
@@ -278,12 +280,24 @@ def test_a_limit_that_is_not_pressed_has_no_since() -> None:
 
 
 def test_what_a_limit_does_not_know_is_none() -> None:
-    gone = dict.fromkeys(SCHEMA.states, NAN)
+    gone = dict.fromkeys(SCHEMA.states, NAN) | {"reasons": float(Reason.UNKNOWN)}
     state = snapshot_of({"memory.usage_bytes": NAN}, states={"memory": gone}).limits[0]
 
-    assert (state.level, state.reasons, state.since, state.capacity) == ("ok", (), None, None)
+    assert (state.level, state.reasons, state.since, state.capacity) == ("ok", ("unknown",), None, None)
     assert (state.value, state.limit_value, state.seconds_to_limit) == (None, None, None)
     assert set(state.episodes.values()) == {0}
+
+
+def test_a_limit_that_is_not_set_is_not_listed() -> None:
+    """It would read as "ok", of which nobody knows."""
+    assert snapshot_of({}, states={"memory": {"limit": NAN, "level": 0.0}}).limits == []
+
+
+@pytest.mark.parametrize(("index", "name"), [(0.0, "host"), (1.0, "/job"), (NAN, None)])
+def test_each_level_of_memory_is_told_with_the_swap_that_is_left_to_it(index: float, name: str | None) -> None:
+    level = snapshot_of({"memory:host.scope": index, "memory:host.swap_available_bytes": 7.0}).memory.levels["host"]
+
+    assert (level.scope, level.usage_bytes, level.capacity_bytes, level.swap_available_bytes) == (name, 1, 1, 7)
 
 
 def test_limits_are_read_each_from_its_own_columns() -> None:

@@ -19,7 +19,9 @@ USUAL = {
     "iowait_percent steal_percent 0/core_percent 1/core_percent",
     "memory": "usage_bytes*# capacity_bytes# available_bytes# usage_percent* scope# host_total_bytes# "
     "host_available_bytes# host_cached_bytes# swap_total_bytes# swap_used_bytes# swap_in_bytes_per_second "
-    "swap_out_bytes_per_second shm_total_bytes# shm_used_bytes# reclaim_events_count# oom_events_count#",
+    "swap_out_bytes_per_second shm_total_bytes# shm_used_bytes# reclaim_events_count# oom_events_count# "
+    "host/usage_bytes*# host/capacity_bytes# host/scope# host/reclaim_events_count# host/oom_events_count# "
+    "host/swap_available_bytes#",
     "stall": "cpu_some_percent cpu_full_percent memory_some_percent memory_full_percent io_some_percent "
     "io_full_percent cpu_some_seconds cpu_full_seconds memory_some_seconds memory_full_seconds io_some_seconds "
     "io_full_seconds",
@@ -29,7 +31,8 @@ USUAL = {
     "disk": "read_bytes_per_second write_bytes_per_second vda/read_bytes_per_second vda/write_bytes_per_second "
     "vda/read_bytes_count# vda/write_bytes_count# vda/busy_percent",
     "mount": "/data/total_bytes# /data/used_bytes# /data/available_bytes#",
-    "sampler": "cpu_percent cpu_seconds rss_bytes# sample_duration_seconds missed_turns_count# cpu/errors_count#",
+    "sampler": "cpu_percent cpu_seconds rss_bytes# sample_duration_seconds missed_turns_count# interval_seconds "
+    "cpu/errors_count#",
 }
 WORKERS = {
     "workers": "count# cpu_percent rss_bytes# pss_bytes# 0/pid# 0/cpu_percent 0/rss_bytes# 1/pid# 1/cpu_percent "

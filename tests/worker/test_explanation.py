@@ -11,6 +11,7 @@ import pytest
 
 import shm_monitor as sm
 from shm_monitor.errors import UnknownMetricError
+from shm_monitor.worker.explanation import ReasonState
 from tests.support.fake_sampler import FakeSampler
 
 if TYPE_CHECKING:
@@ -60,8 +61,27 @@ def test_an_explanation_reads_as_text(sampler: FakeSampler, reader: sm.Reader) -
 
     text = str(reader.explain())
 
-    assert text.startswith("CRITICAL\n  memory: capacity (critical)")
-    assert "scope host" in text
+    assert text.startswith("CRITICAL\n  memory of the host: 98 of 100 B, capacity (critical), mean ")
+
+
+@pytest.mark.parametrize(
+    ("limit", "scope", "capacity", "text"),
+    [
+        ("memory:1", "/job17", 16.0, "memory of the parent cgroup /job17: 15.2 of 16.0 GB, level (prune)"),
+        ("memory:0", "/job17/a", 16.0, "memory of our cgroup /job17/a: 15.2 of 16.0 GB, level (prune)"),
+        ("memory:3", "/", 2048.0, "memory of the cgroup /: 15.2 GB of 2.0 TB, level (prune)"),
+        ("memory:host", "host", 16.0, "memory of the host: 15.2 of 16.0 GB, level (prune)"),
+        ("memory:0", "", 16.0, "memory:0: 15.2 of 16.0 GB, level (prune)"),
+    ],
+)
+def test_a_reason_of_memory_says_whose_it_is(limit: str, scope: str, capacity: float, text: str) -> None:
+    gib = 2.0**30
+    reason = ReasonState(
+        limit, "level", "prune", "bytes", scope, 0.0, 15.2 * gib, None, 14.4 * gib, capacity * gib, None, 1.5 * gib
+    )
+
+    assert str(reason).startswith(text)
+    assert ", 1.5 GB of swap left, " in str(reason)
 
 
 def test_only_the_watched_limits_count(sampler: FakeSampler, name: str) -> None:

@@ -92,7 +92,7 @@ def test_without_a_sampler_the_explanation_and_the_snapshot_say_so(name: str) ->
     assert str(explanation).startswith("NO SAMPLER: no sampler named")
     assert snapshot.unavailable == {"sampler": explanation.no_sampler}
     assert (snapshot.name, snapshot.stale, snapshot.gpus, snapshot.limits) == (name, True, [], [])
-    assert all(getattr(snapshot.memory, field) is None for field in snapshot.memory.__struct_fields__)
+    assert snapshot.memory == Memory()
     assert all(getattr(snapshot.stall, field) is None for field in snapshot.stall.__struct_fields__)
 
 
