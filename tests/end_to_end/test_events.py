@@ -81,7 +81,7 @@ def test_an_oom_kill_within_the_cgroup_is_a_critical_event() -> None:
 
     assert explanation.level == snapshot.level == "critical"
     event = next(one for one in explanation.reasons if one.reason == "event")
-    assert (event.limit, event.level, event.scope) == ("memory", "critical", group.name)
+    assert (event.limit, event.level, event.scope) == ("memory:0", "critical", group.name)
     assert (snapshot.memory.oom_events_count or 0) >= 1
 
 
