@@ -101,7 +101,7 @@ def own_headroom_bytes() -> float:
         collector = MemoryCollector(Scope.parse("auto"), Roots())
     except (MonitorError, OSError):
         return math.nan
-    readings = np.full(len(METRICS), math.nan)
+    readings = np.full(len(collector.metrics), math.nan)
     try:
         collector.collect(readings)
     finally:
