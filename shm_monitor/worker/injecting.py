@@ -55,4 +55,7 @@ def readings_for(asked: dict[str, float], known: tuple[str, ...], newest: Snapsh
             found["memory.usage_bytes"] = number / 100 * capacity
         if full == "memory.usage_bytes" and capacity:
             found["memory.usage_percent"] = 100 * number / capacity
+    if "memory.usage_bytes" in found:  # of the level that ends first, whose limit it is
+        scopes = {level.scope: name for name, level in newest.memory.levels.items()}
+        found[f"memory:{scopes.get(newest.memory.scope)}.usage_bytes"] = found["memory.usage_bytes"]
     return {name: number for name, number in found.items() if name in known}
