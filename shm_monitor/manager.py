@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shm_monitor.worker.headroom import Headroom
     from shm_monitor.worker.history import History
     from shm_monitor.worker.outlook import Outlook
+    from shm_monitor.worker.presence import Request
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -114,6 +115,19 @@ class ResourceManager:
     def shed_bytes(self) -> int:
         """Return how many bytes to give back; see :meth:`Reader.shed_bytes`."""
         return self.reader.shed_bytes()
+
+    def present(self, weight: float = 1.0, *, sheddable_bytes: int | None = None) -> None:
+        """Have this process seen by the sampler, and asked for its part alone; see :meth:`Reader.present`."""
+        self.reader.present(weight, sheddable_bytes=sheddable_bytes)
+        self.should_prune = self.reader.should_prune
+
+    def request(self) -> Request | None:
+        """Return what this process is asked for, of those that are present; see :meth:`Reader.request`."""
+        return self.reader.request()
+
+    def answer(self, request: Request, shed_bytes: int) -> None:
+        """Say that *shed_bytes* have been given back for *request*."""
+        self.reader.answer(request, shed_bytes)
 
     def episode(self) -> Episode | None:
         """Return the stretch of pressure that lasts now; see :meth:`Reader.episode`."""

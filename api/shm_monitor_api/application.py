@@ -103,6 +103,7 @@ def _operations() -> dict[str, dict[str, Any]]:
         "/resources/gpu": _data(bodies.GpuResource),
         "/resources/network": _data(bodies.NetworkResource),
         "/history": _data(sm.History, 404, 422, parameters=history_parameters()),
+        "/workers": _data(bodies.PresentWorkers),
         "/schema": _data(bodies.SchemaTable),
     }
     metrics = openapi.text_responses("The series", METRICS_FORMATS, 503)

@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 
 import shm_monitor as sm
+from shm_monitor.snapshot.structs import Present
 
 MB = 2**20  # memory_usage_mb counts in it, as max_memory_usage_mb does
 
@@ -88,6 +89,18 @@ class Resources(msgspec.Struct, frozen=True):
             snapshot.network.usage_bytes_per_second,
             snapshot.sampled_at,
         )
+
+
+class PresentWorkers(msgspec.Struct, frozen=True):
+    """The workers that have presented themselves: what each holds, and what it is asked to give back."""
+
+    workers: list[Present]
+    timestamp: float
+
+    @classmethod
+    def of(cls, snapshot: sm.Snapshot) -> Self:
+        """Return those of *snapshot*."""
+        return cls(snapshot.present, snapshot.sampled_at)
 
 
 class MetricRow(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     bodies.MemoryResource,
     bodies.GpuResource,
     bodies.NetworkResource,
+    bodies.PresentWorkers,
     bodies.SchemaTable,
     bodies.Liveness,
     bodies.Alive,
@@ -131,7 +132,8 @@ def schemas() -> Document:
     """Return the schemas of all Structs, by name."""
     _, found = msgspec.json.schema_components(STRUCTS, ref_template=_TEMPLATE)
     # For a reader in Python that does not insist on a sampler; over HTTP that is a 503.
-    del found[sm.Explanation.__name__]["properties"]["no_sampler"]
+    for key in ("no_sampler", "request"):
+        del found[sm.Explanation.__name__]["properties"][key]
     for name, schema in found.items():
         if name != Problem.__name__:
             _require_all(schema)

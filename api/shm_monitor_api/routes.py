@@ -134,6 +134,10 @@ class DataRoutes:
         # The tag before the body: a body newer than its tag is fetched once more, an older one would be kept.
         return answered(request, self._readings.newest(), self._reader.explain, "prune")
 
+    async def get_workers(self, request: Request) -> Response:
+        """Return the workers that have presented themselves."""
+        return self._of_snapshot(request, bodies.PresentWorkers.of)
+
     async def get_schema(self, request: Request) -> Response:
         """Return what is measured and what is limited: name, unit, help, source."""
         return answered(request, self._readings.newest(), lambda: bodies.SchemaTable.of(self._reader), "schema")

@@ -57,6 +57,7 @@ class Service:
             "/resources/network": data.get_network,
             "/history": data.get_history,
             "/events": streams.get_events,
+            "/workers": data.get_workers,
             "/schema": data.get_schema,
         }
         self.pages = pages()

@@ -11,13 +11,14 @@ import msgspec
 from shm_monitor import exits
 from shm_monitor.segment import names
 from shm_monitor.segment.status import LIVE
-from shm_monitor.units import printable, printable_lines
+from shm_monitor.units import printable, printable_lines, size
 from shm_monitor.worker.reader import Reader, attach
 
 if TYPE_CHECKING:
     import argparse
 
     from shm_monitor.segment.status import Status
+    from shm_monitor.snapshot.structs import Present
 
 
 def snapshot(given: argparse.Namespace) -> int:
@@ -54,8 +55,11 @@ def verdict(reader: Reader, *, as_json: bool) -> int:
 def status(given: argparse.Namespace) -> int:
     """Print the state of the sampler."""
     with attach(names.resolve(given.name), timeout=0.0, required=False) as reader:
-        found = reader.status()
-    print(json.dumps(as_json(found)) if given.json else printable_lines(_table(found)))
+        found, present = reader.status(), reader.snapshot().present
+    if given.json:
+        print(json.dumps(as_json(found) | {"present": msgspec.to_builtins(present)}))
+    else:
+        print(printable_lines("\n".join([_table(found), *map(_present_line, present)])))
     return exits.FINE if found.state == LIVE else exits.NO_SAMPLER
 
 
@@ -85,6 +89,12 @@ def _alive_or_say(found: Status) -> int:
         return exits.FINE
     print(f"shm-monitor: the sampler {found.name!r} is {found.state}; try: shm-monitor status", file=sys.stderr)
     return exits.NO_SAMPLER
+
+
+def _present_line(one: Present) -> str:
+    asked = f", asked to shed {size(one.request_bytes)} in round {one.round_number}" if one.request_bytes else ""
+    vain = f", asked in vain {one.in_vain_count} times" if one.in_vain_count else ""
+    return f"  worker {one.pid:<10} holds {size(one.held_bytes)}, {one.share:.1f} x its share{asked}{vain}"
 
 
 def _table(found: Status) -> str:

@@ -15,11 +15,12 @@ from shm_monitor.collectors.sources import Source, source_for
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
 from shm_monitor.kernels import Rolling
+from shm_monitor.sampler.attendance import Attendance
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import STATE_FIELDS, Schema, ordered, places_of
-from shm_monitor.segment.flags import INJECTED
+from shm_monitor.segment.flags import INJECTED, level_of, shed_of
 from shm_monitor.segment.injection import Injector
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from shm_monitor.supervision.handshake import Order
 
 _log = logging.getLogger("shm_monitor.sampler")
+
+_TARGET = STATE_FIELDS.index("target")
 
 
 class Sampler:
@@ -76,6 +79,9 @@ class Sampler:
         places = places_of(table)
         self._injector = Injector(config.name, places, clock) if config.allow_injection else None
         self._rolling, self._decider = self._deciders(config, chosen)
+        self._attendance = Attendance(config.name, lambda: clock() / 1e9)
+        self._is_memory = np.array([rule.limit.name.partition(":")[0] == "memory" for rule in chosen], bool)
+        self._memory_places = [rule.value for rule, counts in zip(chosen, self._is_memory, strict=True) if counts]
 
     @property
     def taken_over(self) -> bool:
@@ -117,7 +123,9 @@ class Sampler:
         self._decider.decide(record)
         if injected:
             record["verdict"] |= np.uint64(INJECTED)
-        self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=self._decider.words)
+        words = self._decider.words
+        told = self._attendance.turn(*self._worst(words), self._over_target_bytes(record))
+        self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=words, told=told)
         for index, source in enumerate(self._sources[:-1]):
             self._publisher.tell_collector(
                 index, last_ok_mono_ns=source.last_ok_mono_ns, error_count=source.errors_count
@@ -134,6 +142,16 @@ class Sampler:
         del self._rolling, self._decider  # their views pin the mapping
         self._publisher.close()
 
+    def _worst(self, words: NDArray[np.uint64]) -> tuple[int, int]:
+        """Return the worst verdict of the limits of memory, and that of the others."""
+        is_memory = self._is_memory
+        return tuple(_highest(words[chosen]) for chosen in (is_memory, ~is_memory))  # type: ignore[return-value]
+
+    def _over_target_bytes(self, record: NDArray[np.void]) -> float:
+        """Return how much the level of memory that is furthest over its target is over it; 0 for none."""
+        over = record["values"][0][self._memory_places] - record["limits"][0][self._is_memory, _TARGET]
+        return max(float(np.max(over, initial=0.0, where=~np.isnan(over))), 0.0)
+
     def _deciders(self, config: ResourceConfig, chosen: Sequence[Rule]) -> tuple[Rolling, Decider]:
         publisher = self._publisher
         rolling = Rolling(
@@ -144,6 +162,11 @@ class Sampler:
             rolling.rebuild(publisher.head)
             decider.resume(publisher.ring, publisher.head)
         return rolling, decider
+
+
+def _highest(words: NDArray[np.uint64]) -> int:
+    """Return the word of the highest level, and of the most to shed among those."""
+    return max(map(int, words), key=lambda word: (level_of(word), shed_of(word)), default=0)
 
 
 def sources_for(order: Order) -> list[Source]:

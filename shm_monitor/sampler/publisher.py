@@ -30,8 +30,11 @@ from shm_monitor.segment.layout import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
+    from shm_monitor.sampler.attendance import Told
     from shm_monitor.schema import Schema
 
 
@@ -105,6 +108,8 @@ class Publisher:
         self._thread_id = threading.get_native_id()
         self._flags_address = address_of(self._segment.memory) + layout.FLAGS_OFFSET
         self._flags = [-1] * (1 + self._limit_count)
+        self._told: dict[int, int] = {}  # the words of the flags of workers, by flag
+        self._everybody = -1  # that of the slots that nobody holds
         self._announce(support)
 
     @property
@@ -118,13 +123,16 @@ class Publisher:
         slot = self.head % len(self.ring)
         return self.ring[slot : slot + 1].copy()
 
-    def publish(self, *, mono_ns: int, realtime_ns: int, verdicts: NDArray[np.uint64]) -> None:
+    def publish(
+        self, *, mono_ns: int, realtime_ns: int, verdicts: NDArray[np.uint64], told: Told | None = None
+    ) -> None:
         """Copy the record into the ring, then show it: head, beat, flags.
 
         Args:
             mono_ns: when the readings were taken, on the monotonic clock; the record has it already.
             realtime_ns: the same for people.
             verdicts: one word per limit, shape (K,); the overall one is in the record.
+            told: what workers that are present are told; None while there are none.
 
         Raises:
             FencedError: another sampler took the segment, or somebody removed it; nothing was written.
@@ -141,6 +149,8 @@ class Publisher:
         self.head = number
         self._segment.store(layout.HEAD_OFFSET, number)
         self.beat(mono_ns)  # before the flags: who sees one that presses asks next whether the sampler lives
+        if told is not None:
+            self._tell(told)
         self._press([int(record["verdict"][0]), *verdicts.tolist()])
         if self._state != layout.LIVE:
             self._go_live(realtime_ns)
@@ -227,6 +237,27 @@ class Publisher:
             word = flag_word(verdicts[index], self._thread_id)
             if word != self._flags[index]:
                 self._store_flag(index, word)
+
+    def _tell(self, told: Told) -> None:
+        """Store the flags of workers and their requests; those of free slots say what everybody is told."""
+        for slot, request in told.requests.items():  # before the flag that points to it
+            self._segment.store(layout.REQUESTS_OFFSET + slot * WORD_BYTES, request)
+        words = {layout.FIRST_WORKER_FLAG + slot: word for slot, word in told.verdicts.items()}
+        words[layout.OTHERS_FLAG] = told.others
+        everybody = flag_word(told.everybody, self._thread_id)
+        if everybody != self._everybody:
+            self._everybody = everybody
+            free: Iterable[int] = range(layout.FIRST_WORKER_FLAG, layout.FLAG_COUNT)
+        else:
+            free = self._told
+        for index in [index for index in free if index not in words]:
+            self._segment.store(self._flag_offset(index), everybody)
+            self._told.pop(index, None)
+        for index, verdict in words.items():
+            word = flag_word(verdict, self._thread_id)
+            if word != self._told.get(index):
+                self._told[index] = word
+                self._show_flag(index, word)
 
     def _store_flag(self, index: int, word: int) -> None:
         self._flags[index] = word

@@ -73,6 +73,7 @@ COLLECTORS_MAX = (HOT_OFFSET + PAGE_BYTES - COLLECTORS_OFFSET) // COLLECTOR_STRI
 FLAGS_OFFSET = HOT_OFFSET + PAGE_BYTES
 FLAG_STRIDE = WORD_BYTES
 FIRST_WORKER_FLAG = PAGE_BYTES // FLAG_STRIDE  # before it: the overall flag and the limits', more than those that exist
+OTHERS_FLAG = FIRST_WORKER_FLAG - 1  # all limits but those of memory, for workers that have a flag of their own
 WORKER_COUNT = 1024  # with the limits' fewer than the 2,048 words that the kernel walks at a death
 FLAG_COUNT = FIRST_WORKER_FLAG + WORKER_COUNT
 REQUESTS_OFFSET = FLAGS_OFFSET + FLAG_COUNT * FLAG_STRIDE

@@ -143,7 +143,7 @@ class View:
         except ValueError as error:
             raise CorruptError(self.name, str(error)) from error
         slot = SlotLayout.of(schema)
-        fits = len(schema.limits) < header.first_worker_flag and len(schema.collectors) <= layout.COLLECTORS_MAX
+        fits = len(schema.limits) < header.first_worker_flag - 1 and len(schema.collectors) <= layout.COLLECTORS_MAX
         if slot.stride != header.slot_stride or not fits:
             raise CorruptError(self.name, f"slots of {header.slot_stride} bytes, its schema needs {slot.stride}")
         return schema, slot

@@ -17,7 +17,7 @@ from shm_monitor.snapshot.assembly import Assembly, Groups
 from shm_monitor.snapshot.limits import LEVEL_TEXTS, limit_readers, value_picks
 from shm_monitor.snapshot.pattern import NUMBERS_OFFSET, Pattern, Pick, Pool
 from shm_monitor.snapshot.plan import Plan
-from shm_monitor.snapshot.structs import CollectorState, LimitState, Rolled, Snapshot
+from shm_monitor.snapshot.structs import CollectorState, LimitState, Present, Rolled, Snapshot
 
 if TYPE_CHECKING:
     from shm_monitor.segment.view import Sample
@@ -71,6 +71,7 @@ class Decoder:
         stale: bool,
         collectors: Sequence[int],
         injected: tuple[str, ...] = (),
+        present: Sequence[Present] = (),
     ) -> Snapshot:
         """Return *sample* as plain data; snapshots of one sample share their parts, which are not to be changed.
 
@@ -85,6 +86,7 @@ class Decoder:
             stale: true when no live sampler stands behind it.
             collectors: the words of the hot page: last success (monotonic ns, 0 for never) and errors, of each.
             injected: names of the metrics whose readings are false on purpose.
+            present: the workers that have presented themselves.
         """
         decoded = self._last
         if decoded is None or decoded.slot != sample.data:
@@ -109,6 +111,7 @@ class Decoder:
             rolled,
             other,
             prepared.unavailable,
+            list(present),
         )
 
     def _collector_states(self, words: Sequence[int], now_ns: int) -> dict[str, CollectorState]:

@@ -193,6 +193,33 @@ class Workers(msgspec.Struct, frozen=True, gc=False):
     processes: list[Worker] = []
 
 
+class Present(msgspec.Struct, frozen=True, gc=False):
+    """One worker that has presented itself (``attach(present=True)``).
+
+    Args:
+        slot: its own; the flag of the segment with that number is about its part alone.
+        pid: as the process that took this snapshot knows it; 0 where it cannot.
+        weight: its fair share is in proportion to it.
+        held_bytes: what it holds above what it had when it presented itself; as old as ten seconds while calm.
+        share: held_bytes over a fair share; 1 is fair.
+        request_bytes: what it is asked to give back now; 0 for nothing.
+        round_number: which round asked it last, modulo 2**16; 0 before the first.
+        answered_round: which it has answered last; shed_bytes is what it gave back then.
+        in_vain_count: how often in a row asking it had no effect; one that does not react is passed over for a minute.
+    """
+
+    slot: int
+    pid: int
+    weight: float
+    held_bytes: int
+    share: float
+    request_bytes: int
+    round_number: int
+    answered_round: int
+    shed_bytes: int
+    in_vain_count: int
+
+
 class CollectorState(msgspec.Struct, frozen=True, gc=False):
     """How one collector is doing: seconds since its last success (None before the first), failures since the start."""
 
@@ -271,6 +298,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
         limits: those that are set, in the order of their flags.
         rolled: mean, maximum and slope by metric name (``memory.usage_bytes``, ``gpu:0.utilization_percent``).
         other: metrics that this version has no field for, by metric name.
+        present: the workers that have presented themselves, by slot.
         unavailable: why a reading is unknown, by metric name: error, not_supported, mig, unified_memory,
             no_permission, gpu_lost, not_yet_sampled, timeout or disabled. ``not_supported`` also where the sampler
             has no such metric. Without a GPU ``gpu`` says why there is none, in words.
@@ -299,6 +327,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     rolled: dict[str, Rolled] = {}
     other: dict[str, float | int | None] = {}
     unavailable: dict[str, str] = {}
+    present: list[Present] = []
 
 
 def encode_json(snapshot: Snapshot) -> bytes:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from shm_monitor.snapshot.structs import Gpu, LimitState, Snapshot, Worker
+from shm_monitor.snapshot.structs import Gpu, LimitState, Present, Snapshot, Worker
 from shm_monitor.tui.marks import GREY, INJECTED_STYLE, STYLES, bar, spark, timeline
 from shm_monitor.tui.source import Frame
 from shm_monitor.units import amount, duration, human, printable, size
@@ -133,21 +133,27 @@ def limits(frame: Frame, look: Look) -> Text:
 def workers(frame: Frame, look: Look) -> Text:
     """Return the processes under the sampler's owner: pid, command, memory, share of all, CPU."""
     group = _sample(frame).workers
+    asked = {one.pid: one for one in _sample(frame).present}
     if not group.processes:
         return Text("no worker process under the sampler's owner", style=GREY)
-    head = Text(f"{'pid':>8} {'command':15} {'rss':>9} {'share':>6} {'cpu':>8}   by {look.sort}", style=GREY)
+    head = Text(
+        f"{'pid':>8} {'command':15} {'rss':>9} {'share':>6} {'cpu':>8} {'asked':>9}   by {look.sort}", style=GREY
+    )
     rows = [one for one in sorted(group.processes, key=_ORDERS[look.sort]) if _is_wanted(one, look)]
-    return _joined([head, *(_worker(one, look.names.get(one.pid, ""), group.rss_bytes) for one in rows)])
+    return _joined(
+        [head, *(_worker(one, look.names.get(one.pid, ""), group.rss_bytes, asked.get(one.pid)) for one in rows)]
+    )
 
 
 def _is_wanted(one: Worker, look: Look) -> bool:
     return not look.wanted or look.wanted in look.names.get(one.pid, "") or look.wanted == str(one.pid)
 
 
-def _worker(one: Worker, name: str, whole: int | None) -> Text:
+def _worker(one: Worker, name: str, whole: int | None, present: Present | None) -> Text:
     share = f"{100 * one.rss_bytes / whole:.0f} %" if whole and one.rss_bytes is not None else "-"
     cpu_told = human("_percent", one.cpu_percent)
-    return Text(f"{one.pid:>8} {name[:15]:15} {size(one.rss_bytes):>9} {share:>6} {cpu_told:>8}")
+    asked = "" if present is None else size(present.request_bytes) if present.request_bytes else "-"
+    return Text(f"{one.pid:>8} {name[:15]:15} {size(one.rss_bytes):>9} {share:>6} {cpu_told:>8} {asked:>9}")
 
 
 def episodes(frame: Frame, look: Look) -> Text:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from shm_monitor.worker.mourning import Mourning
+    from shm_monitor.worker.presence import Presence
     from shm_monitor.worker.questions import Flags
 
     OnStale = Literal["never", "always", "hold", "raise"]
@@ -44,6 +45,7 @@ class Attachment:
         watch: the limits asked for; None for the overall verdict.
         on_stale: what to answer while no sampler is alive.
         indices: the flags of the watched limits.
+        presence: the slot of a worker that has presented itself.
         trouble: why there is no segment, while there is none.
         settled_until: how long the last decision for a dead sampler holds without another, in monotonic seconds.
     """
@@ -53,7 +55,8 @@ class Attachment:
         self.name = name
         self.watch = watch
         self.on_stale = on_stale
-        self.indices = OVERALL
+        self.indices = self._asked = OVERALL
+        self.presence: Presence | None = None
         self.trouble: SegmentError = NotFoundError(name, names.object_path(name))
         self._view: View | None = None
         self._next_look = 0.0
@@ -70,6 +73,8 @@ class Attachment:
         They keep this attachment, which keeps none of them: a dropped reader is freed at once, without the collector.
         """
         count = flag_count(self.watch) if self._view is None else min(len(self.indices), MANY)
+        if self.presence is not None:
+            count = min(count + 1, MANY)
         self._room = count if count < MANY else layout.FLAG_COUNT
         made = questions(count, self)
         self._bind = made.bind
@@ -128,7 +133,7 @@ class Attachment:
             return float(self.stale_level() >= Level.PRUNE)
         view = self._view
         if words is None and view is not None:
-            words = [view.flag(index) for index in self.indices]
+            words = [view.flag(index) for index in self._asked]
         return max(map(shed_of, words or [0]))
 
     def reason_bits(self) -> int:
@@ -145,7 +150,7 @@ class Attachment:
             SegmentError: there is no segment.
         """
         view = self.view()
-        return [(flag_address(view.memory, _flag_offset(index)), view.flag(index)) for index in self.indices]
+        return [(flag_address(view.memory, _flag_offset(index)), view.flag(index)) for index in self._asked]
 
     def hot_address(self) -> FlagAddress:
         """Return the address of the first watched hot byte, which keeps its segment mapped.
@@ -153,7 +158,7 @@ class Attachment:
         Raises:
             SegmentError: there is no segment.
         """
-        return flag_address(self.view().memory, _flag_offset(self.indices[0]) + HOT_BYTE)
+        return flag_address(self.view().memory, _flag_offset(self._asked[0]) + HOT_BYTE)
 
     def close(self) -> None:
         """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone.
@@ -162,6 +167,8 @@ class Attachment:
         """
         self._closed = True
         self._bind([])
+        if self.presence is not None:
+            self.presence.end()
         self._view = None
         self.trouble = NotFoundError(self.name, "(closed reader)")
 
@@ -182,7 +189,9 @@ class Attachment:
             view = self._view
             if view is not None and state_of(view) == LIVE:
                 self._warned_of = None
-                return [view.flag(index) for index in self.indices]
+                if self._awaits(view):
+                    self.rebind()
+                return [view.flag(index) for index in self._asked]
             if not self._found_another(view):
                 return None
         return None
@@ -211,13 +220,38 @@ class Attachment:
         self.indices = indices
         self._view = view
         self._next_look = 0.0
-        self._bind(self._flags_of(view))
+        self.rebind()
+
+    def present(self, weight: float) -> None:
+        """Have this process seen; the questions must be made anew.
+
+        Raises:
+            MonitorError: the file of the workers cannot be made or trusted.
+        """
+        from shm_monitor.worker.presence import Presence  # which only a worker that presents itself pays
+
+        if self.presence is None:
+            self.presence = Presence(self.name, weight, self.rebind)
+            self.rebind()
+
+    def rebind(self) -> None:
+        """Ask the flags that are to be asked now."""
+        view = self._view
+        if view is not None:
+            self._asked = self.indices if self.presence is None else self.presence.flags(view, self.indices)
+            self._bind(self._flags_of(view))
+
+    def _awaits(self, view: View) -> bool:
+        """Say whether the sampler has seen this worker since the flags were bound."""
+        return self.presence is not None and self._asked == self.indices and self.presence.is_seen(view)
 
     def _flags_of(self, view: View) -> Flags:
         """Return the watched flags of *view*; none where a flag alone does not tell, or where there is no room."""
-        if not view.needs_no_clock or len(self.indices) > self._room:
+        if not view.needs_no_clock or len(self._asked) > self._room:
             return []
-        offsets = map(_flag_offset, self.indices)
+        if self.presence is not None and self.presence.slot is not None and not self.presence.is_seen(view):
+            return []  # asked the long way until the sampler has seen it, a sample from now
+        offsets = map(_flag_offset, self._asked)
         return [(hot_byte(view.memory, offset + HOT_BYTE), flag_word(view.memory, offset)) for offset in offsets]
 
     def stale_level(self) -> Level:
@@ -228,7 +262,7 @@ class Attachment:
         if self.on_stale == "always":
             return Level.PRUNE
         if self._view is not None and (self.on_stale == "hold" or self._is_in_mourning(self._view)):
-            return max(level_of(self._view.flag(index)) for index in self.indices)
+            return max(level_of(self._view.flag(index)) for index in self._asked)
         return Level.OK
 
     def _is_in_mourning(self, view: View) -> bool:

@@ -14,6 +14,7 @@ from shm_monitor.worker.limits import LimitNumbers, limits_in
 
 if TYPE_CHECKING:
     from shm_monitor.segment.view import Sample, View
+    from shm_monitor.worker.presence import Request
 
 
 class ReasonState(msgspec.Struct, frozen=True, gc=False):
@@ -89,6 +90,7 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         timestamp: of the sample, in unix seconds; NaN where there is none.
         stale: true when no live sampler stands behind it.
         reasons: the most pressing first; empty below prune.
+        request: of a worker that is present, what it is asked for, in words; empty for nothing.
         no_sampler: why there is no sample at all, where a reader does not require one; else empty.
     """
 
@@ -97,14 +99,20 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     timestamp: float
     stale: bool
     reasons: tuple[ReasonState, ...]
+    request: str = ""
     no_sampler: str = ""
+
+    def of_worker(self, request: Request | None, level: Level) -> Explanation:
+        """Return the same for a worker that is present: its own level, and what it is asked for."""
+        words = "" if request is None else str(request)
+        return msgspec.structs.replace(self, should_prune=level >= Level.PRUNE, level=level.name.lower(), request=words)
 
     def __str__(self) -> str:
         """Return it as text: the level, then a line per reason."""
         if self.no_sampler:
             return f"NO SAMPLER: {self.no_sampler}"
         head = self.level.upper() + (" (STALE)" if self.stale else "")
-        return "\n  ".join([head, *map(str, self.reasons)])
+        return "\n  ".join([head, *([self.request] if self.request else []), *map(str, self.reasons)])
 
 
 _LEVEL_OF_REASON = {"level": Level.PRUNE, "forecast": Level.PRUNE, "capacity": Level.CRITICAL, "event": Level.PRUNE}

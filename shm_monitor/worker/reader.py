@@ -5,7 +5,7 @@ This module and all it imports are the standard library alone: it runs in every 
 
 from __future__ import annotations
 
-from shm_monitor.errors import ConfigError, NotFoundError, SegmentError
+from shm_monitor.errors import ConfigError, MonitorError, NotFoundError, SegmentError
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.clocks import samplers_now_ns
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shm_monitor.segment.view import View
     from shm_monitor.snapshot.decoder import Decoder
-    from shm_monitor.snapshot.structs import Snapshot
+    from shm_monitor.snapshot.structs import Present, Snapshot
     from shm_monitor.worker.attachment import OnStale
     from shm_monitor.worker.episode import Episode
     from shm_monitor.worker.explanation import Explanation
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shm_monitor.worker.history import History
     from shm_monitor.worker.noticing import Noticer
     from shm_monitor.worker.outlook import Outlook
+    from shm_monitor.worker.presence import Request
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -40,6 +41,7 @@ def attach(
     watch: Iterable[str] | None = None,
     on_stale: OnStale = "never",
     required: bool = True,
+    present: bool = False,
 ) -> Reader:
     """Return a reader of the sampler *name*. Costs about 0.1 ms once its sampler runs.
 
@@ -55,6 +57,8 @@ def attach(
         required: false never raises, here or later: until a sampler appears the reader answers by *on_stale* and
             looks again at most once a second, and :meth:`Reader.explain` says that there is none. Only
             ``on_stale="raise"`` asks for an error all the same.
+
+        present: have this process seen by the sampler, and asked for its part alone; see :meth:`Reader.present`.
 
     Raises:
         ConfigError: *on_stale* is none of those allowed; *name* (or ``SHM_MONITOR_NAME``) is not, and *required*.
@@ -72,7 +76,10 @@ def attach(
         return _reader_of_nothing(error, watch=wanted, on_stale=on_stale)
     attachment = Attachment(resolved, watch=wanted, on_stale=on_stale)
     attachment.open(timeout=timeout, required=required)
-    return Reader(attachment, required=required)
+    reader = Reader(attachment, required=required)
+    if present:
+        reader.present()
+    return reader
 
 
 class Reader:
@@ -106,7 +113,10 @@ class Reader:
         self._decoder: tuple[View, Decoder] | None = None
         self._noticer: Noticer | None = None
         self.name = attachment.name
-        asked = attachment.questions()
+        self._make_questions()
+
+    def _make_questions(self) -> None:
+        asked = self._attachment.questions()
         self.should_prune, self.level = asked.should_prune, asked.level
         self.shed_fraction, self.reasons = asked.shed_fraction, asked.reasons
 
@@ -153,6 +163,7 @@ class Reader:
             stale=not live,
             collectors=view.collector_words(),
             injected=_injected(self.name) if sample.verdict & INJECTED else (),
+            present=_present(self.name, view) if view.flag(layout.OTHERS_FLAG) else (),
         )
 
     def explain(self) -> Explanation:
@@ -165,7 +176,8 @@ class Reader:
 
         try:
             view = self.view()
-            return explain(view.sample(), view, self._attachment.indices, stale=state_of(view) != LIVE)
+            found = explain(view.sample(), view, self._attachment.indices, stale=state_of(view) != LIVE)
+            return found if self._attachment.presence is None else found.of_worker(self.request(), self.level())
         except SegmentError as error:
             if self.required:
                 raise
@@ -191,11 +203,58 @@ class Reader:
 
             return absent.headroom()
 
+    def present(self, weight: float = 1.0, *, sheddable_bytes: int | None = None) -> None:
+        """Have this process seen by the sampler, and asked for its part alone. Again only to say something new.
+
+        Memory that is short is then asked of the largest holders first, a few at a time, instead of all at once: the
+        questions are about the own part, and :meth:`request` says how much. One slot per process; a forked child gets
+        one of its own. Keep ``should_prune`` and its like after this call, not from before it. Where presence cannot
+        be had (no Linux, no free slot, a file that is not to be trusted) this worker is told what everybody is.
+
+        Args:
+            weight: the fair share of this worker is in proportion to it.
+            sheddable_bytes: what it could give back if asked; None where it does not know.
+        """
+        attachment = self._attachment
+        if attachment.presence is None:
+            try:
+                attachment.present(weight)
+            except MonitorError as error:
+                import logging
+
+                logging.getLogger("shm_monitor").warning("not present, told what everybody is: %s", error)
+                return
+            self._make_questions()
+        if sheddable_bytes is not None and attachment.presence is not None:
+            attachment.presence.say(sheddable_bytes=sheddable_bytes)
+
+    def request(self) -> Request | None:
+        """Return what this worker is asked for, of those that are present; None for nothing, and where it is not.
+
+        Its number is another one for each request: give back that much, once.
+        """
+        presence = self._attachment.presence
+        try:
+            return None if presence is None else presence.request(self.view())
+        except SegmentError:
+            return None
+
+    def answer(self, request: Request, shed_bytes: int) -> None:
+        """Say that *shed_bytes* have been given back for *request*; for people, and for the next round."""
+        presence = self._attachment.presence
+        if presence is not None:
+            presence.say(answer=(request.round_number, shed_bytes))
+
     def shed_bytes(self) -> int:
         """Return how many bytes over its target is the watched limit in bytes that is furthest over; else 0.
 
+        Of a worker that is present, what it is asked for.
+
         For giving memory back: free that much, once. While no sampler is alive it is 0, but for ``hold``.
         """
+        if self._attachment.presence is not None:
+            asked = self.request()
+            return 0 if asked is None else asked.size_bytes
         found = self.outlook()
         counts = found.is_live or self._attachment.on_stale == "hold"
         return int(-found.below_target_bytes) if counts and found.below_target_bytes < 0 else 0
@@ -332,11 +391,19 @@ class Reader:
 
     def __reduce__(self) -> tuple[Callable[..., Reader], tuple[object, ...]]:
         """Pickle as the name: the process that unpickles attaches for itself."""
-        return _attached_again, (self.name, self._attachment.watch, self._attachment.on_stale, self.required)
+        present = self._attachment.presence is not None
+        asked = (self.name, self._attachment.watch, self._attachment.on_stale, self.required, present)
+        return _attached_again, asked
 
     def __repr__(self) -> str:
         """Return the reader as it was asked for."""
         return f"Reader(name={self.name!r}, watch={self._attachment.watch!r}, on_stale={self._attachment.on_stale!r})"
+
+
+def _present(name: str, view: View) -> Sequence[Present]:
+    from shm_monitor.worker.presence import present_workers
+
+    return present_workers(name, view)
 
 
 def _injected(name: str) -> tuple[str, ...]:
@@ -347,9 +414,11 @@ def _injected(name: str) -> tuple[str, ...]:
     return ("unknown",) if injection is None else tuple(sorted(injection.values))
 
 
-def _attached_again(name: str, watch: tuple[str, ...] | None, on_stale: OnStale, required: bool) -> Reader:
+def _attached_again(
+    name: str, watch: tuple[str, ...] | None, on_stale: OnStale, required: bool, present: bool
+) -> Reader:
     """Return a reader where one was unpickled; its sampler may be gone by now."""
-    reader = attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False)
+    reader = attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False, present=present)
     reader.required = required
     return reader
 

@@ -38,6 +38,7 @@ PATHS = (
     "/resources/prune",
     "/snapshot",
     "/history",
+    "/workers",
     "/schema",
 )
 

@@ -1,0 +1,193 @@
+"""Workers that can be seen: each holds one byte of the side file ``NAME~workers`` under a record lock.
+
+::
+
+    bytes 0-1023           byte k is the lock of slot k
+    1024 + 64 * k          the record of slot k, 8 bytes each
+       worker's:  base_bytes, weight (f64), sheddable_bytes (all ones: unknown), answered round, shed_bytes
+       sampler's: held_bytes, share (f64: of what a fair share would be), asked in vain
+
+The kernel drops a lock with its process, a forked child inherits none, and the sampler finds the holders with their
+pids by ``F_GETLK``: 1.8 us a worker. Closing *any* descriptor of the file drops all locks of the process, so one
+descriptor is kept per file, for good. The segment itself stays read-only for workers.
+
+Source: fcntl(2), "Advisory record locking"; POSIX.1-2017, close().
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+
+from shm_monitor.errors import MonitorError
+from shm_monitor.light import TYPE_CHECKING, NamedTuple
+from shm_monitor.segment import side_files
+from shm_monitor.segment.layout import WORKER_COUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUFFIX = "~workers"
+HAS_PRESENCE = sys.platform == "linux"  # elsewhere struct flock is another, and there is no /proc to look at
+UNKNOWN_BYTES = 2**64 - 1
+
+_RECORDS_OFFSET = WORKER_COUNT
+_RECORD = struct.Struct("<QdQQQQdQ")
+_SAMPLERS_OFFSET = 5 * 8
+_SAMPLERS = struct.Struct("<QdQ")
+_FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
+
+_lock = threading.Lock()
+_files: dict[str, int] = {}  # one descriptor per file, kept for good: closing any drops every lock of the process
+_mine: dict[tuple[int, str], list[int]] = {}  # slot and users, by process and name: one slot a process
+
+
+class Record(NamedTuple):
+    """What the file says of one worker.
+
+    Args:
+        base_bytes: what it held when it presented itself.
+        weight: its fair share is in proportion to it.
+        sheddable_bytes: what it said that it can give back; ``UNKNOWN_BYTES`` where it said nothing.
+        answered_round: the newest round that it has answered; shed_bytes is what it gave back then.
+        held_bytes: what it holds above the base, as the sampler sees it.
+        share: held_bytes over a fair share.
+        in_vain_count: how often it was asked without effect.
+    """
+
+    base_bytes: int
+    weight: float
+    sheddable_bytes: int
+    answered_round: int
+    shed_bytes: int
+    held_bytes: int
+    share: float
+    in_vain_count: int
+
+
+def take_slot(name: str, weight: float) -> int | None:
+    """Return the slot that this process holds under *name*, taking a free one; None where none is to be had.
+
+    Call :func:`give_back` as often as this.
+
+    Raises:
+        MonitorError: the file cannot be made or trusted.
+    """
+    import fcntl
+
+    with _lock:
+        known = _mine.get((os.getpid(), name))
+        if known is not None:
+            known[1] += 1
+            return known[0]
+        fd = _file(name)
+        for slot in range(WORKER_COUNT):
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
+            except (BlockingIOError, PermissionError):  # held by another process; both are allowed, fcntl(2)
+                continue
+            record = Record(held_bytes_of("self"), weight, UNKNOWN_BYTES, 0, 0, 0, 0.0, 0)
+            os.pwrite(fd, _RECORD.pack(*record), _RECORDS_OFFSET + slot * _RECORD.size)
+            _mine[os.getpid(), name] = [slot, 1]
+            return slot
+    return None
+
+
+def give_back(name: str) -> None:
+    """Let go of the slot of this process under *name* when nobody in it uses it any more."""
+    import fcntl
+
+    with _lock:
+        known = _mine.get((os.getpid(), name))
+        if known is None:
+            return
+        known[1] -= 1
+        if not known[1]:
+            del _mine[os.getpid(), name]
+            fcntl.lockf(_file(name), fcntl.LOCK_UN, 1, known[0])
+
+
+def say(name: str, slot: int, *, sheddable_bytes: int | None = None, answer: tuple[int, int] | None = None) -> None:
+    """Write into the own record what this worker can give back, or what it gave back in a round (round, bytes)."""
+    place = _RECORDS_OFFSET + slot * _RECORD.size
+    if sheddable_bytes is not None:
+        os.pwrite(_file(name), struct.pack("<Q", sheddable_bytes), place + 16)
+    if answer is not None:
+        os.pwrite(_file(name), struct.pack("<QQ", *answer), place + 24)
+
+
+class Register:
+    """The file as the sampler and other lookers have it: who is present, and their records."""
+
+    def __init__(self, name: str) -> None:
+        """Look at the file of *name*, which may not be there yet."""
+        self._name = name
+
+    def holders(self) -> Iterator[tuple[int, int]]:
+        """Yield (slot, pid) of every present worker but this process; the pid is 0 in another pid namespace."""
+        import fcntl
+
+        fd = self._open()
+        start = 0
+        while fd is not None and start < WORKER_COUNT:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, WORKER_COUNT - start, 0)
+            kind, _, first, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+            if kind == fcntl.F_UNLCK:
+                return
+            if start <= first < WORKER_COUNT:
+                yield first, max(pid, 0)
+            start = max(first, start) + 1
+
+    def record(self, slot: int) -> Record:
+        """Return the record of *slot*."""
+        fd = self._open()
+        data = b"" if fd is None else os.pread(fd, _RECORD.size, _RECORDS_OFFSET + slot * _RECORD.size)
+        return Record(*_RECORD.unpack(data.ljust(_RECORD.size, b"\0")))
+
+    def tell(self, slot: int, held_bytes: int, share: float, in_vain_count: int) -> None:
+        """Write the sampler's part of the record of *slot*."""
+        fd = self._open()
+        if fd is not None:
+            place = _RECORDS_OFFSET + slot * _RECORD.size + _SAMPLERS_OFFSET
+            os.pwrite(fd, _SAMPLERS.pack(held_bytes, share, in_vain_count), place)
+
+    @property
+    def exists(self) -> bool:
+        """True once any worker has presented itself."""
+        return self._open() is not None
+
+    def _open(self) -> int | None:
+        with _lock:
+            if self._name in _files:
+                return _files[self._name]
+            try:
+                return _file(self._name, make=False)
+            except (FileNotFoundError, MonitorError):
+                return None
+
+
+def held_bytes_of(pid: int | str) -> int:
+    """Return the anonymous and shared memory of *pid* that is resident; 0 where it cannot be seen. 15 us.
+
+    File pages are the kernel's to take back. Source: proc_pid_status(5), RssAnon and RssShmem.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            text = file.read()
+    except OSError:
+        return 0
+    found = 0
+    for key in (b"\nRssAnon:", b"\nRssShmem:"):
+        at = text.find(key)
+        if at >= 0:
+            found += int(text[at + len(key) :].split(None, 1)[0]) * 1024
+    return found
+
+
+def _file(name: str, *, make: bool = True) -> int:
+    """Return the one descriptor of this process (and, at first, of its forked children) for the file of *name*."""
+    if name not in _files:
+        _files[name] = side_files.open_file(name, SUFFIX, os.O_RDWR | (os.O_CREAT if make else 0))
+    return _files[name]

@@ -1,0 +1,153 @@
+"""A worker that can be seen: it has a flag of its own, and is asked for its part alone.
+
+Where every worker is told of pressure at once, all of them shed at once, many times what was too much. A worker that
+presents itself holds a slot; the sampler sees what it holds, and asks the largest holders first, a few at a time.
+"""
+
+from __future__ import annotations
+
+import os
+
+from shm_monitor.errors import MonitorError
+from shm_monitor.light import TYPE_CHECKING, NamedTuple
+from shm_monitor.segment import flags, layout, presence
+from shm_monitor.segment.layout import FIRST_WORKER_FLAG, OTHERS_FLAG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from shm_monitor.segment.view import View
+    from shm_monitor.snapshot.structs import Present
+
+
+class Request(NamedTuple):
+    """What a present worker is asked for.
+
+    Args:
+        round_number: which round of the sampler asked; another number is another request. Counted modulo 2**16.
+        size_bytes: to give back.
+        held_bytes: what the sampler saw it hold above what it had when it presented itself.
+        share: that over a fair share.
+    """
+
+    round_number: int
+    size_bytes: int
+    held_bytes: int
+    share: float
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        from shm_monitor.units import size
+
+        held = f"it holds {size(self.held_bytes)}, {self.share:.1f} x its share"
+        return f"asked to shed {size(self.size_bytes)} in round {self.round_number}, because {held}"
+
+
+def present_workers(name: str, view: View) -> list[Present]:
+    """Return the present workers of *name* by slot; none while the sampler of *view* has seen none. 5 us each."""
+    if not view.flag(OTHERS_FLAG):
+        return []
+    from shm_monitor.snapshot.structs import Present
+
+    register = presence.Register(name)
+    found = []
+    for slot, pid in register.holders():
+        number, size = flags.request_of(view.word(layout.REQUESTS_OFFSET + slot * layout.WORD_BYTES))
+        one = register.record(slot)
+        found.append(
+            Present(
+                slot=slot,
+                pid=pid,
+                weight=one.weight,
+                held_bytes=one.held_bytes,
+                share=one.share,
+                request_bytes=size,
+                round_number=number,
+                answered_round=one.answered_round,
+                shed_bytes=one.shed_bytes,
+                in_vain_count=one.in_vain_count,
+            )
+        )
+    return found
+
+
+class Presence:
+    """The slot of this process under one name, for one reader; a forked child gets one of its own."""
+
+    def __init__(self, name: str, weight: float, rebind: Callable[[], object]) -> None:
+        """Take a slot; *rebind* is called in a forked child when it has its own.
+
+        Raises:
+            MonitorError: the file of the workers cannot be made or trusted.
+        """
+        self._name, self._weight = name, weight
+        self._rebind = rebind
+        self._pid = os.getpid()
+        self.slot = presence.take_slot(name, weight) if presence.HAS_PRESENCE else None
+        _present.append(self)
+
+    def flags(self, view: View, indices: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the flags to ask in place of *indices*: the own one for memory, the limits' for the rest.
+
+        Those of the limits as they are, while the sampler has not seen this worker.
+        """
+        if not self.is_seen(view):
+            return indices
+        if indices == (0,):
+            return (OTHERS_FLAG, self._own)
+        names = [limit.name.partition(":")[0] for limit in view.schema.limits]
+        others = tuple(index for index in indices if names[index - 1] != "memory")
+        return others if len(others) == len(indices) else (*others, self._own)
+
+    def is_seen(self, view: View) -> bool:
+        """Say whether the sampler of *view* writes the flag of this worker."""
+        return self.slot is not None and view.flag(self._own) != 0
+
+    def request(self, view: View) -> Request | None:
+        """Return what this worker is asked for; None for nothing."""
+        if self.slot is None:
+            return None
+        word = view.word(layout.REQUESTS_OFFSET + self.slot * layout.WORD_BYTES)
+        number, size = flags.request_of(word)
+        if not size:
+            return None
+        record = presence.Register(self._name).record(self.slot)
+        return Request(number, size, record.held_bytes, record.share)
+
+    def say(self, **what: Any) -> None:
+        """Write into the own record; see :func:`shm_monitor.segment.presence.say`."""
+        if self.slot is not None:
+            presence.say(self._name, self.slot, **what)
+
+    def end(self) -> None:
+        """Let go of the slot, unless this is a forked child's copy of somebody else's."""
+        if self in _present:
+            _present.remove(self)
+        if self.slot is not None and self._pid == os.getpid():
+            presence.give_back(self._name)
+        self.slot = None
+
+    @property
+    def _own(self) -> int:
+        return FIRST_WORKER_FLAG + (self.slot or 0)
+
+    def _anew(self) -> None:
+        """Present the forked child that this is; without a slot it is told what everybody is."""
+        self._pid = os.getpid()
+        try:
+            self.slot = presence.take_slot(self._name, self._weight)
+        except MonitorError:
+            self.slot = None
+        self._rebind()
+
+
+_present: list[Presence] = []
+
+
+def _in_child() -> None:
+    for one in _present:
+        one._anew()
+
+
+os.register_at_fork(after_in_child=_in_child)
