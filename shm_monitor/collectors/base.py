@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,4 +40,13 @@ class Collector(Protocol):
 
     def close(self) -> None:
         """Give back what the collector holds open."""
+        ...
+
+
+@runtime_checkable
+class UrgentCollector(Protocol):
+    """A collector whose readings can run out between two turns: memory."""
+
+    def collect_between(self, out: Array) -> None:
+        """Write into *out*, which has the readings of before, those that change from one moment to the next."""
         ...

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from shm_monitor.collectors.base import UrgentCollector
 from shm_monitor.schema import Unknown, unknown
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class InlineSource:
         if self._guard.collect(out):
             self.last_ok_mono_ns = self._clock()
         else:
+            self.errors_count += 1
+
+    def read_between(self, out: Array) -> None:
+        """Collect what is urgent now; *out* has the readings of before."""
+        if isinstance(self.collector, UrgentCollector) and not self._guard.run(self.collector.collect_between, out):
             self.errors_count += 1
 
     def close(self) -> None:
@@ -132,8 +138,12 @@ class _Guard:
 
     def collect(self, out: Array) -> bool:
         """Fill *out*; return whether the collector succeeded."""
+        return self.run(self._collector.collect, out)
+
+    def run(self, collect: Callable[[Array], None], out: Array) -> bool:
+        """Have *collect*, a method of the collector, fill *out*; return whether it succeeded."""
         try:
-            self._collector.collect(out)
+            collect(out)
         except Exception as error:  # noqa: BLE001 - whatever a driver's binding raises
             out[:] = unknown(Unknown.ERROR)
             if not self._failing:

@@ -178,6 +178,7 @@ BOUNDS: dict[str, Bounds] = {
     ),
     "gpu_interval": Number(0.01, 3_600, "seconds", optional=True),
     "only_visible_gpus": Switch(),
+    "adaptive": Switch(),
     "allow_injection": Switch(),
     "compile": Text("auto|always|never", "one of auto, always, never"),
 }

@@ -50,6 +50,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         gpus: GPUs that are measured, by NVML index or UUID; None: all.
         gpu_interval: seconds between two readings of the GPUs; None: at each sample.
         only_visible_gpus: measure only the GPUs that ``CUDA_VISIBLE_DEVICES`` shows.
+        adaptive: look at memory alone between two samples, too, while it rises towards its end.
         allow_injection: let ``shm-monitor inject`` put false readings in, to try a worker's reaction.
         compile: whether the sampler runs compiled kernels, which takes 100 MB: auto (from 5 Hz or 24 limits on, where
             512 MB are left, and not after a death for want of memory), always, never.
@@ -79,6 +80,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     gpus: tuple[str, ...] | None = None
     gpu_interval: float | None = None
     only_visible_gpus: bool = False
+    adaptive: bool = True
     allow_injection: bool = False
     compile: Literal["auto", "always", "never"] = "auto"
 

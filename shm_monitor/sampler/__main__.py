@@ -76,8 +76,10 @@ class Stop:
             self._wake.recv(64)
 
 
-def run(sampler: Sampler, stop: Stop, interval_ns: int, *, on_first: Callable[[], None]) -> None:
+def run(sampler: Sampler, stop: Stop, interval_ns: int, *, on_first: Callable[[], None], adaptive: bool = True) -> None:
     """Take samples on schedule until *stop*; call *on_first* once the first one is readable.
+
+    While memory rises towards its end, an *adaptive* loop looks at it between two turns, too.
 
     Raises:
         FencedError: another sampler took the segment.
@@ -86,7 +88,14 @@ def run(sampler: Sampler, stop: Stop, interval_ns: int, *, on_first: Callable[[]
     on_first()
     schedule = Schedule(time.monotonic_ns(), interval_ns)
     schedule.take_turn(time.monotonic_ns())
-    while not stop.wait((schedule.due_ns - time.monotonic_ns()) / 1e9):
+    while True:
+        began_ns = time.monotonic_ns()
+        between_ns = schedule.between_ns(began_ns, sampler.wait_seconds) if adaptive else 0
+        if stop.wait(((between_ns or schedule.due_ns) - began_ns) / 1e9):
+            return
+        if between_ns and time.monotonic_ns() < schedule.due_ns:
+            sampler.sample_between()
+            continue
         schedule.take_turn(time.monotonic_ns())
         sampler.missed_turns_count = schedule.missed_turns_count
         sampler.sample()
@@ -160,7 +169,9 @@ def _run_locked(order: Order, stop: Stop, reports_fd: int, support: KernelSuppor
             )
 
         try:
-            run(sampler, stop, int(order.config.check_interval * 1e9), on_first=on_first)
+            run(
+                sampler, stop, int(order.config.check_interval * 1e9), on_first=on_first, adaptive=order.config.adaptive
+            )
             _log.info("stopped: %s", stop.reason)
         except FencedError as error:
             _log.error("stopped: %s", error)

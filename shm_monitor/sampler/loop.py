@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shm_monitor import collectors
-from shm_monitor.collectors.sources import Source, source_for
+from shm_monitor.collectors.base import UrgentCollector
+from shm_monitor.collectors.sources import InlineSource, Source, source_for
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
 from shm_monitor.kernels import Rolling
@@ -19,8 +21,8 @@ from shm_monitor.sampler.attendance import Attendance
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
-from shm_monitor.schema import STATE_FIELDS, Schema, ordered, places_of
-from shm_monitor.segment.flags import INJECTED, level_of, shed_of
+from shm_monitor.schema import STATE_FIELDS, Schema, Unknown, ordered, places_of, unknown
+from shm_monitor.segment.flags import BETWEEN, INJECTED, level_of, shed_of
 from shm_monitor.segment.injection import Injector
 
 if TYPE_CHECKING:
@@ -77,7 +79,14 @@ class Sampler:
             accepts_injection=config.allow_injection,
         )
         places = places_of(table)
+        self._interval_place, self._began_ns = places["sampler.interval_seconds"], 0
+        self._urgent = [
+            (source, *place)
+            for source, place in zip(self._sources, self._places, strict=True)
+            if isinstance(source, InlineSource) and isinstance(source.collector, UrgentCollector)
+        ]
         self._injector = Injector(config.name, places, clock) if config.allow_injection else None
+        self._urgent_rolled = [metric.group == "memory" for metric in table if metric.rolled]
         self._rolling, self._decider = self._deciders(config, chosen)
         self._attendance = Attendance(config.name, lambda: clock() / 1e9)
         self._is_memory = np.array([rule.limit.name.partition(":")[0] == "memory" for rule in chosen], bool)
@@ -109,11 +118,44 @@ class Sampler:
             Fenced: another sampler took the segment; nothing was written.
         """
         began_ns, realtime_ns = self._clock(), self._realtime()
-        record = self._publisher.record
-        values = record["values"][0]
+        values = self._publisher.record["values"][0]
         for source, (local, places) in zip(self._sources, self._places, strict=True):
             source.read(local)
             values[places] = local
+        self._publish(began_ns, realtime_ns, verdict=0)
+        for index, source in enumerate(self._sources[:-1]):
+            self._publisher.tell_collector(
+                index, last_ok_mono_ns=source.last_ok_mono_ns, error_count=source.errors_count
+            )
+        self._cost.sample_duration_seconds = (self._clock() - began_ns) / 1e9
+
+    @property
+    def wait_seconds(self) -> float:
+        """In how many seconds memory should be looked at again; infinite while it does not rise."""
+        return self._decider.wait_seconds if self._urgent else math.inf
+
+    def sample_between(self) -> None:
+        """Take a sample between two turns: memory is read again, all else stays as it was.
+
+        Raises:
+            Fenced: another sampler took the segment; nothing was written.
+        """
+        began_ns, realtime_ns = self._clock(), self._realtime()
+        values = self._publisher.record["values"][0]
+        for source, local, places in self._urgent:
+            source.read_between(local)
+            values[places] = local
+        self._publish(began_ns, realtime_ns, verdict=BETWEEN)
+
+    def _publish(self, began_ns: int, realtime_ns: int, *, verdict: int) -> None:
+        """Roll, decide and publish the values of the record, which were taken at *began_ns*."""
+        record = self._publisher.record
+        values = record["values"][0]
+        values[self._interval_place] = (
+            (began_ns - self._began_ns) / 1e9 if self._began_ns else unknown(Unknown.NOT_YET_SAMPLED)
+        )
+        self._began_ns = began_ns
+        record["verdict"] = verdict
         injected = {} if self._injector is None else self._injector.current()
         for place, value in injected.items():
             values[place] = value
@@ -121,16 +163,10 @@ class Sampler:
         record["number"] = self._publisher.head + 1
         self._rolling.advance(record)
         self._decider.decide(record)
-        if injected:
-            record["verdict"] |= np.uint64(INJECTED)
+        record["verdict"] |= np.uint64(verdict | (INJECTED if injected else 0))
         words = self._decider.words
         told = self._attendance.turn(*self._worst(words), self._over_target_bytes(record))
         self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=words, told=told)
-        for index, source in enumerate(self._sources[:-1]):
-            self._publisher.tell_collector(
-                index, last_ok_mono_ns=source.last_ok_mono_ns, error_count=source.errors_count
-            )
-        self._cost.sample_duration_seconds = (self._clock() - began_ns) / 1e9
 
     def close(self) -> None:
         """Stop cleanly: readers see "stopped" at once, and the name goes."""
@@ -155,7 +191,10 @@ class Sampler:
     def _deciders(self, config: ResourceConfig, chosen: Sequence[Rule]) -> tuple[Rolling, Decider]:
         publisher = self._publisher
         rolling = Rolling(
-            publisher.ring, rolled=publisher.record["means"].shape[1], period_seconds=config.observation_period
+            publisher.ring,
+            rolled=publisher.record["means"].shape[1],
+            period_seconds=config.observation_period,
+            urgent=self._urgent_rolled,
         )
         decider = Decider(chosen, period_seconds=config.observation_period, horizon_seconds=config.forecast_horizon)
         if publisher.taken_over:

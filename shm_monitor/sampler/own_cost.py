@@ -49,6 +49,7 @@ class OwnCost:
                 "CLOCK_MONOTONIC",
             ),
             Metric("sampler", "missed_turns_count", "count", "samples skipped for being late", "", integer=True),
+            Metric("sampler", "interval_seconds", "seconds", "since the sample before; the loop writes it", ""),
             *(
                 Metric(
                     "sampler",
@@ -64,14 +65,15 @@ class OwnCost:
         )
 
     def collect(self, out: Array) -> None:
-        """Write the readings into *out*, shape (5 + sources,)."""
+        """Write the readings into *out*, shape (6 + sources,); the interval is the loop's."""
         used = sum(os.times()[:2])
         out[0] = self._cpu_percent(used)
         out[1] = used
         out[2] = rss_bytes()
         out[3] = self.sample_duration_seconds
         out[4] = self.missed_turns_count
-        for index, source in enumerate(self._sources, start=5):
+        out[5] = unknown(Unknown.NOT_YET_SAMPLED)
+        for index, source in enumerate(self._sources, start=6):
             out[index] = source.errors_count
 
     def close(self) -> None:
