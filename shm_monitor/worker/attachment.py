@@ -106,10 +106,19 @@ class Attachment:
         Raises:
             SegmentError: there is none; says why.
         """
-        self.live_words()
-        if self._view is None:
+        return self.look()[0]
+
+    def look(self) -> tuple[View, bool]:
+        """Return the same, and whether a live sampler stands behind it.
+
+        Raises:
+            SegmentError: there is none; says why.
+        """
+        live = self.live_words() is not None
+        view = self._view
+        if view is None:
             raise self.trouble.with_traceback(None)  # raised again and again, it would grow each time
-        return self._view
+        return view, live
 
     @property
     def state(self) -> str:

@@ -7,7 +7,7 @@ import math
 from shm_monitor.errors import SegmentError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment.layout import INTERVAL_OFFSET
-from shm_monitor.segment.status import LIVE, beat_age_ns, state_of
+from shm_monitor.segment.status import beat_age_ns
 from shm_monitor.worker.limits import limits_in
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def outlook(attachment: Attachment) -> Outlook:
     25 us for a schema of five metrics, 100 us for one of 64: for once per sample, not for a hot loop.
     """
     try:
-        view = attachment.view()
+        view, live = attachment.look()
         sample = view.sample()
     except SegmentError:
         return Outlook(has_sample=False)
@@ -67,7 +67,7 @@ def outlook(attachment: Attachment) -> Outlook:
     least = min(memories, default=_InBytes(math.nan, math.nan, math.nan, math.inf))
     return Outlook(
         has_sample=True,
-        is_live=state_of(view) == LIVE,
+        is_live=live,
         number=sample.number,
         left_bytes=least.left,
         seconds_to_end=max(least.seconds - beat_age_ns(view) / 1e9, 0.0),

@@ -10,7 +10,7 @@ from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.clocks import samplers_now_ns
 from shm_monitor.segment.flags import INJECTED
-from shm_monitor.segment.status import LIVE, Status, beat_age_ns, state_of, state_of_error, status_of
+from shm_monitor.segment.status import Status, beat_age_ns, state_of_error, status_of
 from shm_monitor.worker.attachment import ON_STALE, Attachment
 
 if TYPE_CHECKING:
@@ -147,14 +147,13 @@ class Reader:
             return absent.snapshot(error)
 
     def _decoded(self) -> Snapshot:
-        view = self.view()
+        view, live = self._attachment.look()
         decoder = self._decoder
         if decoder is None or decoder[0] is not view:
             from shm_monitor.snapshot.decoder import Decoder
 
             decoder = self._decoder = (view, Decoder(view.schema))
         sample = view.sample()
-        live = state_of(view) == LIVE
         return decoder[1].snapshot(
             sample,
             name=self.name,
@@ -175,8 +174,8 @@ class Reader:
         from shm_monitor.worker.explanation import explain
 
         try:
-            view = self.view()
-            found = explain(view.sample(), view, self._attachment.indices, stale=state_of(view) != LIVE)
+            view, live = self._attachment.look()
+            found = explain(view.sample(), view, self._attachment.indices, stale=not live)
             return found if self._attachment.presence is None else found.of_worker(self.request(), self.level())
         except SegmentError as error:
             if self.required:
