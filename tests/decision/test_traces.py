@@ -215,3 +215,65 @@ def test_a_collector_that_fails_is_unknown_while_others_decide(seed: int) -> Non
     assert set(engine.reasons_of("gpu-memory:0")) == {Reason.UNKNOWN}
     assert engine.levels_of("memory")[-1] == Level.PRUNE
     assert engine.reasons[-1] == Reason.LEVEL | Reason.UNKNOWN
+
+
+@seeds
+def test_a_spike_over_the_limit_on_a_plateau_below_the_target_only_warns(seed: int) -> None:
+    trace = noisy([(85, 0.5, 600)], seed=seed)
+    trace[300] = 93
+
+    assert max(Engine().feed(trace).levels) == Level.WARN
+
+
+@seeds
+def test_a_spike_on_a_plateau_between_target_and_limit_never_latches(seed: int) -> None:
+    """Version 1 pressed for ever: mean over the target, value over the limit for one sample, maximum never below."""
+    trace = noisy([(89, 0.3, 600)], seed=seed)
+    trace[300] = 93
+
+    assert max(Engine().feed(trace).levels) == Level.WARN
+
+
+@seeds
+def test_a_garbage_collectors_sawtooth_is_pressed_for_15_s_at_most(seed: int) -> None:
+    hz = 10
+    saw = np.tile(np.linspace(60, 85, 10 * hz, endpoint=False), 60)
+
+    engine = Engine(hz=hz).feed(saw + np.random.default_rng(seed).normal(0, 0.2, len(saw)))
+
+    assert engine.pressed.sum() <= 15 * hz
+
+
+@seeds
+def test_a_burst_on_the_network_is_no_ramp(seed: int) -> None:
+    metrics = [metric("network", "usage_bytes_per_second", rolled=True)]
+    engine = Engine(Settings(max_network_usage_bytes_per_second=8e6), metrics)
+    rates = np.r_[np.full(30, 2.0), 10, 25, np.full(30, 2.0)] * np.random.default_rng(seed).normal(1, 0.02, 62)
+
+    engine.feed(rates * 1e6, "network.usage_bytes_per_second")
+
+    assert max(engine.levels) <= Level.WARN
+
+
+@seeds
+def test_a_ramp_of_which_every_second_sample_is_unknown_is_forecast_before_97(seed: int) -> None:
+    ramp = np.concatenate([np.full(30, 60.0), 60 + 4.0 * np.arange(11)])
+    trace = ramp + np.random.default_rng(seed).normal(0, 0.2, len(ramp))
+    trace[1::2] = np.nan
+
+    engine = Engine().feed(trace)
+
+    begin = round(engine.transitions[0])
+    assert ramp[begin] < 97
+    assert Reason.FORECAST in engine.reasons[begin]
+
+
+@seeds
+def test_reading_files_at_86_percent_with_reclaims_each_second_is_no_event(seed: int) -> None:
+    engine = Engine(metrics=[*MEMORY, metric("stall", "memory_some_percent")])
+    engine.set("stall.memory_some_percent", 0.0)
+    for second, percent in enumerate(noisy([(86, 0.4, 300)], seed=seed)):
+        engine.set("memory.reclaim_events_count", float(second))
+        engine.feed([percent])
+
+    assert max(engine.levels) <= Level.WARN

@@ -79,6 +79,38 @@ def test_a_replay_is_bit_identical_to_what_the_sampler_decided(tmp_path: Path) -
     assert done.bars.tobytes() == np.array(bars).tobytes()
 
 
+def test_the_replay_of_an_adaptive_trace_is_bit_identical(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uneven times, and samples between two turns, in which what is not memory only repeats; over chunks, too."""
+    monkeypatch.setattr("shm_monitor.traces.replay._CHUNK", 7)
+    random = np.random.default_rng(9)
+    engine = Engine(GPU, METRICS)
+    rows, times, verdicts, at_ns = [], [], [], 10**12
+    for place in range(1500):
+        between = bool(random.random() < 0.4)
+        at_ns += int(random.integers(20, 600)) * 10**6
+        engine.set("memory.usage_bytes", (85 + 13 * math.sin(place / 60) + random.normal(0, 1)) * MEBIBYTE)
+        if not between:
+            engine.set("gpu:0.memory_percent", 80 + 18 * math.sin(place / 40))
+        engine.sample(at_ns=at_ns, between=between)
+        rows.append(engine.record["values"][0].copy())
+        times.append(at_ns)
+        verdicts.append(int(engine.record["verdict"][0]))
+    stamps = np.array(times)
+    trace = Trace(
+        Table(METRICS, 10**9, {}, "live"),
+        stamps,
+        stamps.astype(np.uint64),
+        np.array(verdicts, np.uint64),
+        np.array(rows),
+    )
+
+    done = decide_over(trace, GPU)
+
+    assert len({verdict >> 32 for verdict in engine.verdicts}) > 4
+    assert done.verdicts.tolist() == engine.verdicts
+    assert done.words.tolist() == engine.words
+
+
 def test_a_replay_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = trace_of(85 + 13 * np.sin(np.arange(1000) / 20))
     whole = decide_over(trace, GPU)
