@@ -44,7 +44,8 @@ PERIOD, HORIZON, TIMING_WIDTH = range(3)
 # The track of a limit: buckets of a sixteenth of the period, and the newest readings.
 PARTS = 16
 _RISES_PERIODS = 6  # so long the peak of a rise that came to nothing counts
-BUCKETS = PARTS * (_RISES_PERIODS + 2)  # a power of two
+BUCKETS = PARTS * (_RISES_PERIODS + 2)  # a power of two, so that a bit mask wraps them around
+_MASK = BUCKETS - 1
 (ID, COUNT, TIME, VALUES, TIMES, PRODUCTS, SQUARES, TOP, RISE_TOP, LASTED, AREA, OVER_LASTED, OVER_COUNT) = range(13)
 BUCKET_WIDTH = 13
 KNOWN_COUNT, RISE_SEEN, RATE, TIME_0, VALUE_0, TIME_1, VALUE_1, TIME_2, VALUE_2, RECENT_WIDTH = range(10)
@@ -114,7 +115,7 @@ def earlier_peak(buckets: Floats, here: int, back: int) -> float:
     """Return the highest value of the rises that came to nothing before bucket *here* - *back*; -inf for none."""
     peak = -np.inf
     for older in range(back + 1, PARTS * _RISES_PERIODS + back + 1):
-        bucket = buckets[(here - older) % BUCKETS]
+        bucket = buckets[(here - older) & _MASK]
         if bucket[ID] == here - older:
             peak = max(peak, bucket[RISE_TOP])
     return peak
@@ -125,7 +126,7 @@ def take(
     buckets: Floats, recent: Floats, here: int, now: float, value: float, limit: float, lasted: float, rises: bool
 ) -> None:
     """Take the reading *value* into the track; *lasted* are the seconds since the one before."""
-    bucket = buckets[here % BUCKETS]
+    bucket = buckets[here & _MASK]
     if bucket[ID] != here:
         bucket[:] = 0.0
         bucket[ID], bucket[TOP], bucket[RISE_TOP] = here, -np.inf, -np.inf
@@ -164,13 +165,14 @@ def look_back(
     timing: Floats,
     observed: bool,
     runs_out: bool,
+    latched: bool,
 ) -> tuple[float, float, float, float, float, float, bool, bool, float]:
     """Go back over the period once, from *value* at *now*, which is not in the track yet.
 
     Returns:
         The time-weighted mean, the maximum, the seconds over the limit, the readings over it, all readings, the seconds
-        over the limit in the last _CALM_PERIODS, whether the end is near, whether this is a rise, and the seconds to
-        the end (NaN where no line leads there).
+        over the limit in the last _CALM_PERIODS (of one unless *latched*: only the end of LEVEL asks), whether the end
+        is near, whether this is a rise, and the seconds to the end (NaN where no line leads there).
     """
     period, horizon = timing[PERIOD], timing[HORIZON]
     width = period / PARTS
@@ -188,7 +190,7 @@ def look_back(
             coming, ends = True, (1.0 - value) / slope
     count = time = mean = times = products = squares = 0.0
     for back in range(PARTS + 1):
-        bucket = buckets[(here - back) % BUCKETS]
+        bucket = buckets[(here - back) & _MASK]
         if bucket[ID] != here - back:
             continue
         seconds, area, over_seconds = seconds + bucket[LASTED], area + bucket[AREA], over_seconds + bucket[OVER_LASTED]
@@ -227,8 +229,8 @@ def look_back(
                 if past == -np.inf or value > min(past + _MARGIN * (1.0 - past), limit):
                     coming, ends = True, left
     calm_seconds = over_seconds
-    for back in range(PARTS + 1, _CALM_PERIODS * PARTS + 1):
-        bucket = buckets[(here - back) % BUCKETS]
+    for back in range(PARTS + 1, _CALM_PERIODS * PARTS + 1 if latched else 0):
+        bucket = buckets[(here - back) & _MASK]
         if bucket[ID] == here - back:
             calm_seconds += bucket[OVER_LASTED]
     average = area / seconds if seconds > 0.0 else value
@@ -328,7 +330,17 @@ def decide(
         if known:
             lasted = min(gap, period) if recent[place, KNOWN_COUNT] > 0.0 else 0.0
             mean, top, over_seconds, over_count, count, calm, coming, rises, seconds = look_back(
-                buckets[place], recent[place], now, value, high, low, lasted, timing, observed, runs_out
+                buckets[place],
+                recent[place],
+                now,
+                value,
+                high,
+                low,
+                lasted,
+                timing,
+                observed,
+                runs_out,
+                reasons & _LEVEL_BIT != 0,
             )
             s[KNOWN_UNTIL], s[MEAN], s[MAXIMUM] = now, mean * scale, top * scale
             if rises:
