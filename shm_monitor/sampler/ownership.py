@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
@@ -168,8 +169,7 @@ def _create(name: str, size: int) -> SharedMemory:
     new_name = object_name(name) + (NEW_SUFFIX if HAS_DIRECTORY else "")
     try:
         unlink_object(new_name)
-        with _untracked():
-            shared = SharedMemory(new_name, create=True, size=size)
+        shared = _untracked(new_name, size)
     except OSError as error:
         with contextlib.suppress(OSError):
             unlink_object(new_name)
@@ -213,18 +213,27 @@ def _refusal(name: str, size: int, error: OSError) -> MonitorError:
 
 
 def _attach(name: str) -> SharedMemory:
-    with _untracked():
-        return SharedMemory(name)
+    return _untracked(name)
+
+
+def _untracked(name: str, new_size: int = 0) -> SharedMemory:
+    """Return the object *name*, made where *new_size* is given, of which the resource tracker does not hear.
+
+    The tracker would unlink it when this process is killed.
+    """
+    if sys.version_info >= (3, 13):
+        return SharedMemory(name, create=new_size > 0, size=new_size, track=False)
+    with _deaf_tracker():
+        return SharedMemory(name, create=new_size > 0, size=new_size)
 
 
 @contextlib.contextmanager
-def _untracked() -> Iterator[None]:
-    """Keep the resource tracker from hearing of the object: it would unlink it when this process is killed.
+def _deaf_tracker() -> Iterator[None]:
+    """What ``track=False`` does from Python 3.13 on.
 
-    Nor of its end: a SharedMemory that cannot be made unregisters what it never registered.
-
-    Not registering is quiet; unregistering afterwards makes the tracker print a KeyError. ``track=False`` does the
-    same from Python 3.13 on. The sampler has one thread when it opens its segment.
+    Nor does it hear of an end: a SharedMemory that cannot be made unregisters what it never registered. Not registering
+    is quiet; unregistering afterwards makes the tracker print a KeyError. The sampler has one thread when it opens its
+    segment.
     """
     register, unregister = resource_tracker.register, resource_tracker.unregister
     resource_tracker.register = resource_tracker.unregister = lambda name, rtype: None  # noqa: ARG005
