@@ -137,6 +137,11 @@ class SamplerProcess:
         """Return *field* (``VmRSS``, ``VmHWM``) of its ``/proc/PID/status``."""
         return memory_bytes(self.pid, field)
 
+    def private_bytes(self) -> int:
+        """Return the memory that only it has. Source: proc_pid_smaps_rollup(5)."""
+        with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as file:
+            return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+
     def kill(self) -> None:
         """Send SIGKILL, without waiting."""
         os.kill(self.pid, signal.SIGKILL)
