@@ -168,7 +168,7 @@ def test_the_floor_is_said_once_per_episode(stage: Stage, caplog: pytest.LogCapt
     said = warnings_in(caplog)
     assert len(said) == 1
     assert "smallest size, 1," in said[0]
-    assert "memory:" in said[0], "with its explanation"
+    assert "memory of the host:" in said[0], "with its explanation"
     stage.pass_time(6, 50.0)
     assert not governor.trouble
 

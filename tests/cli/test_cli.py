@@ -98,7 +98,7 @@ def test_check_is_one_when_work_should_be_shed_and_says_why(
     pressed: FakeSampler, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", "--name", name]) == 1
-    assert capsys.readouterr().out.startswith("CRITICAL\n  memory: capacity (critical)")
+    assert capsys.readouterr().out.startswith("CRITICAL\n  memory of the host: 98 of 100 B, capacity (critical)")
 
 
 def test_check_watches_only_what_it_is_told(pressed: FakeSampler, name: str) -> None:
@@ -304,7 +304,7 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing(name: str, tmp_path: 
 
 
 def cpu_limit(reader: sm.Reader) -> float | None:
-    return next(limit.limit_value for limit in reader.snapshot().limits if limit.limit == "cpu")
+    return next((limit.limit_value for limit in reader.snapshot().limits if limit.limit == "cpu"), None)
 
 
 def test_the_address_that_is_shown_is_the_one_that_is_served() -> None:
