@@ -199,7 +199,7 @@ def _collected(collector: Collector) -> dict[str, float | str]:
     collector.collect(out)
     collector.close()
     return {
-        metric.field: why_unknown(value).text if math.isnan(value) else value
+        metric.name.removeprefix(f"{metric.group}."): why_unknown(value).text if math.isnan(value) else value
         for metric, value in zip(collector.metrics, out.tolist(), strict=True)
     }
 
