@@ -87,7 +87,7 @@ def test_no_face_passes_on_what_a_terminal_obeys(
 def test_a_reason_in_words_is_inert() -> None:
     reason = ReasonState(EVIL, "level", "prune", "bytes", EVIL, 0.0, 1.0, 1.0, 1.0, None, None)
 
-    assert str(reason).count(TOLD) == 2
+    assert TOLD in str(reason)
     assert obeyed(str(reason)) == ""
 
 
