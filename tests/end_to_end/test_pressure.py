@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.host_trees import is_root
 from tests.support.load_cgroup import memory_group, sampler, worker_in
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,8 @@ def leak_to_the_end(*, first_mb: float, mb_per_second: float, **settings: object
         worker_in(group, manager.name, first_mb, mb_per_second, "die") as life,
     ):
         assert life.next("ready").word == "ready"
+        config = manager.config
+        wait_until(lambda: manager.snapshot().sequence > 0.5 * config.observation_period / config.check_interval + 1)
         life.go()
         status = life.end()
     told = life.event("told")
@@ -96,6 +99,18 @@ def test_a_ramp_to_the_limit_is_forecast_before_its_end() -> None:
     tell("ramp", [(told, seconds)])
     assert told.reasons == "forecast"
     assert seconds >= 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("percent_per_second", [11, 24, 49])
+def test_a_fast_leak_is_told_in_time_at_the_default_settings(percent_per_second: int) -> None:
+    """At a fixed 1 Hz all above 20 % a second was late; memory that rises is looked at as often as it takes."""
+    rate = LIMIT_MB * percent_per_second / 100
+    runs = [leak_to_the_end(first_mb=0, mb_per_second=rate) for _ in range(3)]
+
+    tell(f"leak of {percent_per_second} % a second", runs)
+    assert all(seconds > 0 for _, seconds in runs)
+    assert {told.reasons.split(",")[0] for told, _ in runs} == {"forecast"}
 
 
 @pytest.mark.slow
