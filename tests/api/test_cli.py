@@ -24,6 +24,7 @@ from shm_monitor_api.__main__ import main as api_main
 from shm_monitor_api.__main__ import settings
 from shm_monitor_api.server import DEFAULT_BIND
 from tests.support.api_server import TOKEN, ApiProcess, eventually, state_of
+from tests.support.surroundings import UNMEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,7 @@ def beside(name: str) -> Iterator[ApiProcess]:
         "--bind",
         "127.0.0.1:0",
         command=("shm_monitor",),
+        environ=UNMEASURED,  # what measures coverage writes while the API is asked to end for the second time
     ) as started:
         yield started
         started.stop()

@@ -15,7 +15,7 @@ from shm_monitor.manager import ResourceManager
 from shm_monitor.supervision.refusals import refusal
 from tests.support.children import NOT_PERMITTED, PYTHON, run_python
 from tests.support.light_sampler import LightSamplers, end
-from tests.support.surroundings import child_environment, files_of
+from tests.support.surroundings import UNMEASURED, child_environment, files_of
 from tests.support.waiting import wait_until
 
 # Nobody else's, not even another run of the tests. Root may start as many processes as it likes, setrlimit(2).
@@ -95,7 +95,7 @@ def test_no_process_or_thread_to_be_had_is_one_line(name: str, processes: int) -
     python = ["setpriv", *user, *reading, *PYTHON, "-c", COMMAND, "NPROC", str(processes)]
     done = subprocess.run(
         [*python, "run", "--name", name, "--", "true"],
-        env=child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1"),
+        env=child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1", **UNMEASURED),
         capture_output=True,
         text=True,
         timeout=60,

@@ -12,7 +12,7 @@ import pytest
 from shm_monitor import exits
 from shm_monitor.segment import names
 from tests.support.children import PYTHON
-from tests.support.surroundings import child_environment, remove_files
+from tests.support.surroundings import UNMEASURED, child_environment, remove_files
 
 VICTIM = 40_000 + 2 * (os.getpid() % 5_000)  # nobody else's, not even another run of the tests
 SQUATTER = VICTIM + 1
@@ -42,7 +42,7 @@ def as_victim(*arguments: str) -> subprocess.CompletedProcess[str]:
     searching = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
     return subprocess.run(
         ["setpriv", *user, *searching, *PYTHON, *arguments],
-        env=child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1"),
+        env=child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1", **UNMEASURED),
         capture_output=True,
         text=True,
         timeout=60,
