@@ -108,6 +108,7 @@ def pages() -> dict[str, Callable[[Request], Awaitable[Response]]]:
         ("/dashboard.js", "dashboard.js", POLICY),
         ("/dashboard.css", "dashboard.css", POLICY),
         ("/icon.svg", "icon.svg", POLICY),
+        ("/icon-dead.svg", "icon-dead.svg", POLICY),
         ("/docs", "docs.html", DOCS_POLICY),
         ("/docs/start.js", "docs.js", DOCS_POLICY),
     )

@@ -20,7 +20,7 @@ function percent(value) {
 
 function bytes(value) {
   if (value === null) return "unknown";
-  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  const units = ["B", "KB", "MB", "GB", "TB", "PB"]; // steps of 1024, as everywhere here
   const step = value < 1 ? 0 : Math.min(Math.floor(Math.log2(value) / 10), units.length - 1);
   return `${(value / 1024 ** step).toFixed(step && value / 1024 ** step < 100 ? 1 : 0)} ${units[step]}`;
 }
@@ -186,20 +186,45 @@ function showAge() {
   banner.hidden = trouble === "";
   banner.textContent = trouble;
   document.body.classList.toggle("old", trouble !== "");
+  showVerdict();
   if (newest === null) return;
   const age = newest.age_seconds + (performance.now() - receivedAt) / 1000;
-  byId("sample").textContent = `sample ${newest.sequence}, ${age.toFixed(1)} s ago, one every ${newest.interval_seconds} s`;
+  const injected = newest.injected.length ? `; INJECTED: ${newest.injected.join(", ")}` : "";
+  const when = `sample ${newest.sequence}, ${age.toFixed(1)} s ago, one every ${newest.interval_seconds} s`;
+  byId("sample").textContent = when + injected;
+}
+
+// What an old sample said is no verdict of now.
+function showVerdict() {
+  const level = newest === null || trouble ? "unknown" : newest.level;
+  const text = level !== "unknown" && newest.should_prune ? `${level}: shed work` : newest === null ? "waiting" : level;
+  if (byId("verdict").textContent !== text) byId("verdict").textContent = text;
+  byId("verdict").className = `badge ${level}`;
+  byId("icon").href = trouble ? "icon-dead.svg" : "icon.svg";
+  document.title = `${text.toUpperCase()} · shm-monitor ${newest === null ? "" : newest.name}`.trim();
+}
+
+function showWorkers(present) {
+  byId("workers-part").hidden = present.length === 0;
+  byId("workers").replaceChildren(
+    ...present.map((one) => {
+      const row = document.createElement("tr");
+      const asked = one.request_bytes ? `${bytes(one.request_bytes)} in round ${one.round_number}` : "";
+      for (const text of [one.pid, bytes(one.held_bytes), `${one.share.toFixed(1)} x`, asked]) {
+        element("td", row).textContent = String(text);
+      }
+      return row;
+    }),
+  );
 }
 
 function show(snapshot) {
   newest = snapshot;
   receivedAt = performance.now();
   byId("name").textContent = snapshot.name;
-  document.title = `${snapshot.level.toUpperCase()} · shm-monitor ${snapshot.name}`;
-  byId("verdict").textContent = snapshot.should_prune ? `${snapshot.level}: shed work` : snapshot.level;
-  byId("verdict").className = `badge ${snapshot.level}`;
   showTiles(snapshot);
   showLimits(snapshot.limits);
+  showWorkers(snapshot.present);
   showAge();
 }
 
