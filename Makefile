@@ -10,7 +10,7 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 	then uv pip install $(1) --python $(BIN)/python -c constraints.txt $(2); \
 	else $(BIN)/python -m pip install $(1) --disable-pip-version-check -c constraints.txt $(2); fi
 
-.PHONY: run test test-frameworks test-torch test-slow soak check bench wheel clean
+.PHONY: run test test-frameworks test-torch test-slow soak check bench decisions wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
 	@$(BIN)/shm-monitor run $(ARGS)
@@ -42,6 +42,9 @@ check: $(VENV)/.check  ## lint, types, architecture
 bench: $(VENV)/.bench  ## the benchmarks, and the table in bench/README.md
 	$(BIN)/python -m pytest bench --benchmark-json=bench/.results.json $(ARGS); status=$$?; \
 	$(BIN)/python -m bench.table bench/.results.json bench/README.md && exit $$status
+
+decisions: $(VENV)/.bench  ## the tables of docs/decisions.md: version 1 of the decision against version 2
+	$(BIN)/python -m bench.decisions docs/decisions.md
 
 wheel: $(VENV)/.check  ## the wheel, in dist/
 	rm -rf dist
