@@ -205,6 +205,8 @@ def _add_config(verbs: argparse._SubParsersAction[_Parser]) -> None:
     show = _verb_parser(shown, "show", "settings:show", "print each effective value and where it came from")
     show.add_argument("--json", action="store_true", help="as JSON")
     _config_options(show)
+    init = _verb_parser(shown, "init", "template:init", "write a .env with every setting in it, as comments")
+    init.add_argument("-o", "--output", default=".env", metavar="FILE", help="never overwritten; - for stdout")
 
 
 def _config_options(one: argparse.ArgumentParser) -> None:
