@@ -6,11 +6,10 @@ import contextlib
 import gc
 import logging
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from shm_monitor.errors import MissingDependencyError, MonitorError
-from shm_monitor.integrations.pressure import Pressure
+from shm_monitor.integrations.pressure import Pause, Pressure
 from shm_monitor.schema import Level
 
 try:
@@ -33,8 +32,7 @@ class PressureCallback(Callback):
     Under pressure a rank waits before its next batch, at most *max_pause* seconds and once per episode, after it has
     given back what garbage it had. From *stop_on* on all ranks stop after the same batch, with a checkpoint.
 
-    Attributes:
-        pauses_count: how often this rank has paused; paused_seconds how long. Both are in the checkpoint.
+    How often and how long it has paused is in the checkpoint.
     """
 
     def __init__(
@@ -60,32 +58,27 @@ class PressureCallback(Callback):
             reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
         """
         self._pressure = Pressure(reader, on=Level.PRUNE if pause_on is None else pause_on)
-        self._stop_on = stop_on
+        self._pause = Pause(self._pressure, max_pause, doing="pausing before the next batch")
         self._pauses = pause_on is not None
-        self._max_pause = max_pause
+        self._stop_on = stop_on
         self._every = every
         self._collect = collect
         self._logs = log
-        self._has_paused = False  # in this episode
-        self.pauses_count = 0
-        self.paused_seconds = 0.0
+
+    @property
+    def pauses_count(self) -> int:
+        """How often this rank has paused."""
+        return self._pause.count
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long this rank has paused."""
+        return self._pause.seconds
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Pause while it presses."""
-        if not self._pauses or not self._pressure("pausing before the next batch"):
-            self._has_paused = False
-            return
-        if self._has_paused:
-            return
-        self._has_paused = True
-        if self._collect:
-            gc.collect()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
-        began = time.monotonic()
-        self._pressure.wait(self._max_pause)
-        self.pauses_count += 1
-        self.paused_seconds += time.monotonic() - began
+        if self._pauses:
+            self._pause(_give_back_garbage if self._collect else lambda: None)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Log, and agree with the other ranks whether to stop; every rank comes here for the same batches."""
@@ -93,7 +86,7 @@ class PressureCallback(Callback):
             self._log_numbers()
         if self._stop_on is None or batch_idx % self._every:
             return
-        wanted = self._level() >= self._stop_on
+        wanted = self._pressure.level() >= self._stop_on
         if trainer.strategy.reduce_boolean_decision(wanted, all=False):
             self._stop(trainer)
 
@@ -103,17 +96,11 @@ class PressureCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
-        self.pauses_count = int(state_dict["pauses_count"])
-        self.paused_seconds = float(state_dict["paused_seconds"])
-
-    def _level(self) -> Level:
-        try:
-            return self._pressure.reader.level()
-        except MonitorError:
-            return Level.OK
+        self._pause.count = int(state_dict["pauses_count"])
+        self._pause.seconds = float(state_dict["paused_seconds"])
 
     def _log_numbers(self) -> None:
-        numbers = {"shm_monitor/level": float(self._level()), "shm_monitor/pauses": float(self.pauses_count)}
+        numbers = {"shm_monitor/level": float(self._pressure.level()), "shm_monitor/pauses": float(self.pauses_count)}
         with contextlib.suppress(MonitorError):
             numbers["shm_monitor/shed_fraction"] = self._pressure.reader.shed_fraction()
         for key, value in numbers.items():
@@ -125,3 +112,9 @@ class PressureCallback(Callback):
         trainer.save_checkpoint(path)  # a collective: every rank is here
         trainer.should_stop = True
         _log.warning("training stops after step %d, checkpoint %s; %s", trainer.global_step, path, self._pressure.why())
+
+
+def _give_back_garbage() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -60,6 +60,13 @@ class Pressure:
             self.reader.wait(min(left, LOOK_SECONDS))
         return True
 
+    def level(self) -> Level:
+        """Return the level of the watched limits; OK where it cannot be asked."""
+        try:
+            return self.reader.level()
+        except MonitorError:
+            return Level.OK
+
     def why(self) -> str:
         """Return the reasons as text, or why there are none."""
         try:
@@ -71,3 +78,32 @@ class Pressure:
         if not self._told:
             self._told = True
             _log.warning("%s", text)
+
+
+class Pause:
+    """Waits for calm once per episode, at most *max_pause* seconds; what goes on under pressure is not paused again.
+
+    Attributes:
+        count: how often it has waited, and seconds how long in all.
+    """
+
+    def __init__(self, pressure: Pressure, max_pause: float, *, doing: str) -> None:
+        """Wait while *pressure* holds; *doing* is for the log line of the episode."""
+        self._pressure = pressure
+        self._max_pause = max_pause
+        self._doing = doing
+        self._has_waited = False  # in this episode
+        self.count = 0
+        self.seconds = 0.0
+
+    def __call__(self, first: Callable[[], object] = lambda: None) -> None:
+        """Do *first* and wait, if it presses and this episode has not been waited for."""
+        if not self._pressure(self._doing):
+            self._has_waited = False
+        elif not self._has_waited:
+            self._has_waited = True
+            first()
+            began = time.monotonic()
+            self._pressure.wait(self._max_pause)
+            self.count += 1
+            self.seconds += time.monotonic() - began

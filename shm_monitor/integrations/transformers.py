@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from shm_monitor.acting.microbatch import MicroBatch
-from shm_monitor.errors import MissingDependencyError, MonitorError
-from shm_monitor.integrations.pressure import Pressure
+from shm_monitor.errors import MissingDependencyError
+from shm_monitor.integrations.pressure import Pause, Pressure
 from shm_monitor.schema import Level
 
 try:
@@ -54,34 +54,24 @@ class PressureCallback(TrainerCallback):
             reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
         """
         self._pressure = Pressure(reader, on=Level.PRUNE if pause_on is None else pause_on)
-        self._stop_on = stop_on
+        self._pause = Pause(self._pressure, max_pause, doing="pausing before the next step")
         self._pauses = pause_on is not None
-        self._max_pause = max_pause
+        self._stop_on = stop_on
         self._every = every
-        self._has_paused = False  # in this episode
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:  # noqa: ARG002
         """Pause while it presses."""
-        if not self._pauses or not self._pressure("pausing before the next step"):
-            self._has_paused = False
-        elif not self._has_paused:
-            self._has_paused = True
-            self._pressure.wait(self._max_pause)
+        if self._pauses:
+            self._pause()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> Any:  # noqa: ARG002
         """Agree with the other ranks whether to stop; every rank comes here for the same steps."""
         if self._stop_on is not None and state.global_step % self._every == 0:
-            wanted = self._level() >= self._stop_on
+            wanted = self._pressure.level() >= self._stop_on
             if any_rank(wanted, args.device):
                 control.should_save = control.should_training_stop = True
                 _log.warning("training stops after step %d; %s", state.global_step, self._pressure.why())
         return control
-
-    def _level(self) -> Level:
-        try:
-            return self._pressure.reader.level()
-        except MonitorError:
-            return Level.OK
 
 
 def any_rank(wanted: bool, device: Any = "cpu") -> bool:

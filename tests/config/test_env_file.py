@@ -196,7 +196,7 @@ def test_a_working_directory_that_is_gone_has_no_file(work: Path, monkeypatch: p
         os.chdir(work.parent)
 
 
-@pytest.mark.parametrize("script", ["\0", "absent/train.py", "", "/proc/1/root/train.py"])
+@pytest.mark.parametrize("script", ["\0", "absent/train.py", "", "/proc/1/exe/train.py"])
 def test_a_place_of_the_script_that_cannot_be_searched_has_no_file(work: Path, script: str) -> None:
     (work / ".env").touch()
     content = nearest(script, work)

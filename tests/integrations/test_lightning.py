@@ -123,7 +123,7 @@ def test_it_stops_after_an_agreement_with_a_checkpoint_that_goes_on_to_the_same_
 
 def test_what_it_counted_is_in_the_checkpoint(driven: Driven) -> None:
     one, other = PressureCallback(reader=driven.reader), PressureCallback(reader=driven.reader)
-    one.pauses_count, one.paused_seconds = 3, 1.5
+    one.load_state_dict({"pauses_count": 3, "paused_seconds": 1.5})
     other.load_state_dict(one.state_dict())
 
     assert (other.pauses_count, other.paused_seconds) == (3, 1.5)
