@@ -14,7 +14,7 @@ import shm_monitor as sm
 from shm_monitor_api import bodies, openapi, problems
 from shm_monitor_api.guard import OPEN_PATH, Guard
 from shm_monitor_api.negotiation import EVENT_FORMATS, METRICS_FORMATS
-from shm_monitor_api.queries import history_parameters
+from shm_monitor_api.queries import EPISODES, HISTORY, parameters
 from shm_monitor_api.service import Service
 from shm_monitor_api.settings import ApiConfig
 
@@ -102,8 +102,9 @@ def _operations() -> dict[str, dict[str, Any]]:
         "/resources/memory": _data(bodies.MemoryResource),
         "/resources/gpu": _data(bodies.GpuResource),
         "/resources/network": _data(bodies.NetworkResource),
-        "/history": _data(sm.History, 404, 422, parameters=history_parameters()),
+        "/history": _data(sm.History, 404, 422, parameters=parameters(HISTORY)),
         "/workers": _data(bodies.PresentWorkers),
+        "/episodes": _data(bodies.EpisodeEvents, 422, parameters=parameters(EPISODES)),
         "/schema": _data(bodies.SchemaTable),
     }
     metrics = openapi.text_responses("The series", METRICS_FORMATS, 503)

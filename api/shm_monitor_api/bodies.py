@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 
 import shm_monitor as sm
+from shm_monitor.snapshot.episode_log import EpisodeRecord
 from shm_monitor.snapshot.structs import Present
 
 MB = 2**20  # memory_usage_mb counts in it, as max_memory_usage_mb does
@@ -101,6 +102,12 @@ class PresentWorkers(msgspec.Struct, frozen=True):
     def of(cls, snapshot: sm.Snapshot) -> Self:
         """Return those of *snapshot*."""
         return cls(snapshot.present, snapshot.sampled_at)
+
+
+class EpisodeEvents(msgspec.Struct, frozen=True):
+    """What the log of episodes still has, oldest first: begins, changes of level, ends."""
+
+    episodes: list[EpisodeRecord]
 
 
 class MetricRow(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     bodies.GpuResource,
     bodies.NetworkResource,
     bodies.PresentWorkers,
+    bodies.EpisodeEvents,
     bodies.SchemaTable,
     bodies.Liveness,
     bodies.Alive,

@@ -19,6 +19,7 @@ _SECONDS = Annotated[float, Meta(gt=0, description="only the newest so many seco
 _NAMES = Annotated[
     str, Meta(max_length=NAMES_MAX_LENGTH, description="names, separated by commas; else those with statistics")
 ]
+_AFTER = Annotated[float, Meta(ge=0, description="only events after that time, in unix seconds")]
 _STEP = Annotated[int, Meta(ge=1, le=STEP_MAX, description="every n-th sample, the newest among them")]
 
 
@@ -31,7 +32,14 @@ class HistoryQuery(msgspec.Struct, frozen=True):
     step: int = 1
 
 
-TYPES: dict[str, Any] = {"since": _SINCE, "seconds": _SECONDS, "metrics": _NAMES, "step": _STEP}
+class EpisodesQuery(msgspec.Struct, frozen=True):
+    """What part of the log of episodes is asked for."""
+
+    since: float = 0.0
+
+
+HISTORY: dict[str, Any] = {"since": _SINCE, "seconds": _SECONDS, "metrics": _NAMES, "step": _STEP}
+EPISODES: dict[str, Any] = {"since": _AFTER}
 
 
 class InvalidQueryError(Exception):
@@ -43,33 +51,47 @@ class InvalidQueryError(Exception):
 
 
 def history_query(query: bytes) -> HistoryQuery:
-    """Return what *query* asks for; of a name that comes twice the last counts, other names are nobody's.
+    """Return what *query* asks of the history.
 
     Raises:
         InvalidQueryError: a value is not of its type or out of its bounds.
     """
+    return HistoryQuery(**_parsed(query, HISTORY))
+
+
+def episodes_query(query: bytes) -> EpisodesQuery:
+    """Return what *query* asks of the log of episodes.
+
+    Raises:
+        InvalidQueryError: a value is not of its type or out of its bounds.
+    """
+    return EpisodesQuery(**_parsed(query, EPISODES))
+
+
+def _parsed(query: bytes, types: dict[str, Any]) -> dict[str, Any]:
+    """Return the values in *query* by name; of a name that comes twice the last counts, other names are nobody's."""
     found, errors = {}, []
     for name, text in dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).items():
-        if name in TYPES:
+        if name in types:
             try:
-                found[name] = _converted(name, text)
+                found[name] = _converted(text, types[name])
             except msgspec.ValidationError as error:
                 errors.append(FieldError(f"query.{name}", str(error)))
     if errors:
         raise InvalidQueryError(tuple(errors))
-    return HistoryQuery(**found)
+    return found
 
 
-def _converted(name: str, text: str) -> Any:
-    value = msgspec.convert(text, TYPES[name], strict=False)
+def _converted(text: str, kind: Any) -> Any:
+    value = msgspec.convert(text, kind, strict=False)
     if isinstance(value, float) and not math.isfinite(value):
         raise msgspec.ValidationError("Expected a finite number")
     return value
 
 
-def history_parameters() -> list[dict[str, Any]]:
-    """Return how the OpenAPI document describes them."""
-    schemas = {name: msgspec.json.schema(kind) for name, kind in TYPES.items()}
+def parameters(types: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return how the OpenAPI document describes those of *types*."""
+    schemas = {name: msgspec.json.schema(kind) for name, kind in types.items()}
     return [
         {"name": name, "in": "query", "required": False, "description": schema.pop("description"), "schema": schema}
         for name, schema in schemas.items()

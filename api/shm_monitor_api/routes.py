@@ -11,10 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import shm_monitor as sm
+from shm_monitor.segment import episode_file
+from shm_monitor.snapshot.episode_log import read as read_episodes
+from shm_monitor.worker import absent
 from shm_monitor_api import bodies, problems
 from shm_monitor_api.guard import HEADERS
 from shm_monitor_api.negotiation import DATA_FORMATS, JSON, MSGPACK, chosen
-from shm_monitor_api.queries import HistoryQuery, InvalidQueryError, history_query
+from shm_monitor_api.queries import HistoryQuery, InvalidQueryError, episodes_query, history_query
 from shm_monitor_api.readings import Reading, Readings
 
 if TYPE_CHECKING:
@@ -137,6 +140,36 @@ class DataRoutes:
     async def get_workers(self, request: Request) -> Response:
         """Return the workers that have presented themselves."""
         return self._of_snapshot(request, bodies.PresentWorkers.of)
+
+    async def get_episodes(self, request: Request) -> Response:
+        """Return when pressure began, changed and ended: what the log has, which outlives its sampler."""
+        try:
+            since = episodes_query(request.scope["query_string"]).since
+        except InvalidQueryError as error:
+            return problems.problem(422, str(error), instance=request.scope["path"], errors=error.errors)
+        try:
+            reading = self._reading_of_log()
+            return answered(
+                request, reading, lambda: bodies.EpisodeEvents(read_episodes(self._reader.name, since=since))
+            )
+        except sm.SamplerError as error:  # too many open files
+            return problems.problem(503, str(error), instance=request.scope["path"])
+
+    def _reading_of_log(self) -> Reading:
+        """Return the newest sample; where there is none but a log, an empty one with the tag of the log.
+
+        Raises:
+            SegmentError: there is neither.
+        """
+        try:
+            return self._readings.newest()
+        except sm.SegmentError as error:
+            inode, size = episode_file.state_of(self._reader.name)
+            if not size:
+                raise
+            reading = Reading(absent.snapshot(error))
+            reading.etag = f'W/"log-{inode}-{size}"'
+            return reading
 
     async def get_schema(self, request: Request) -> Response:
         """Return what is measured and what is limited: name, unit, help, source."""

@@ -58,6 +58,7 @@ class Service:
             "/history": data.get_history,
             "/events": streams.get_events,
             "/workers": data.get_workers,
+            "/episodes": data.get_episodes,
             "/schema": data.get_schema,
         }
         self.pages = pages()

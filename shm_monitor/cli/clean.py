@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LEAST_AGE_SECONDS = 60.0  # twice a supervisor's longest pause before the next sampler, which goes on with these files
+LOG_KEPT_SECONDS = 86_400.0  # of the log of episodes, from its last event on: who looks in the morning finds the night
 
 
 class Outcome(NamedTuple):
@@ -68,7 +69,10 @@ def cleaned(name: str, *, dry_run: bool) -> Outcome:
 
 
 def _cleaned(name: str, *, dry_run: bool) -> Outcome:
-    files = side_files.files_of(name)
+    files = _less(side_files.files_of(name), _young_log(name))
+    if not files:
+        reason = f"only its log of episodes is left, which stays for a day; see: shm-monitor episodes --name {name}"
+        return Outcome(name, (), 0, reason)
     outcome = Outcome(name, tuple(file.path for file in files), sum(map(_size_of, files)), _why_kept(name, files))
     if outcome.reason or dry_run:
         return outcome
@@ -112,19 +116,30 @@ def _why_young(name: str, files: Iterable[os.DirEntry[str]]) -> str:
 
 
 def _removed(name: str, lock: Lock) -> str:
-    """Remove the segments and side files of *name* but for its lock; return why one of them could not be."""
+    """Remove the files of *name* but for its lock and a log of today; return why one of them could not be."""
     try:
         for suffix in ("", names.NEW_SUFFIX):
             unlink_object(names.object_name(name) + suffix)
-        for file in _less(side_files.files_of(name), lock.path):
+        for file in _less(side_files.files_of(name), lock.path, _young_log(name)):
             os.unlink(file.path)
     except OSError as error:
         return f"{error.filename or names.object_path(name)}: {error.strerror}"
     return ""
 
 
-def _less(files: Iterable[os.DirEntry[str]], path: str) -> list[os.DirEntry[str]]:
-    return [file for file in files if file.path != path]
+def _young_log(name: str) -> str:
+    """Return the path of the log of episodes of *name* while it is to be kept, else nothing."""
+    path = names.side_path(name, names.EPISODES_SUFFIX)
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return ""
+    is_young = stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime < LOG_KEPT_SECONDS
+    return path if is_young and found.st_uid == os.getuid() else ""
+
+
+def _less(files: Iterable[os.DirEntry[str]], *paths: str) -> list[os.DirEntry[str]]:
+    return [file for file in files if file.path not in paths]
 
 
 def _size_of(file: os.DirEntry[str]) -> int:

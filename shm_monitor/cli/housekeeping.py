@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def list_all(given: argparse.Namespace) -> int:
     """Print each sampler of this user, one a line: name, state, pid, age of its last turn."""
     found = side_files.scan()
-    states = [_status_of(name) for name in found.names]
+    states = [_status_of(name) for name in found.names if not _has_only_a_log(name)]
     tell_skipped(found)
     if given.json:
         print(json.dumps([as_json(one) for one in states]))
@@ -52,6 +52,11 @@ def doctor(given: argparse.Namespace) -> int:
     checks = examine()
     print(json.dumps([one._asdict() for one in checks], indent=2) if given.json else render(checks))
     return exits.FINE if is_usable(checks) else exits.PRUNE
+
+
+def _has_only_a_log(name: str) -> bool:
+    """Say that nothing is left of a sampler but what it wrote of its episodes: ``shm-monitor episodes`` shows it."""
+    return [file.path for file in side_files.files_of(name)] == [names.side_path(name, names.EPISODES_SUFFIX)]
 
 
 def _status_of(name: str) -> Status:

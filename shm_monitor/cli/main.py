@@ -160,7 +160,11 @@ def _add_looks(verbs: argparse._SubParsersAction[_Parser]) -> None:
     )
     status = _verb_parser(verbs, "status", "look:status", "is the sampler alive, and how are its collectors?")
     schema = _verb_parser(verbs, "schema", "look:schema", "print every metric: name, unit, help, source")
-    for one in (snapshot, check, status, schema):
+    episodes = _verb_parser(verbs, "episodes", "episodes:episodes", "when did pressure begin and end? also of the past")
+    episodes.add_argument("--since", metavar="WHEN", help="only what came later: 90s, 10m, 2h, 1d ago, or unix seconds")
+    episodes.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    episodes.add_argument("--json", action="store_true", help="as JSON, one object a line")
+    for one in (snapshot, check, status, schema, episodes):
         one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
     for one in (check, status, schema):
         one.add_argument("--json", action="store_true", help="as JSON")

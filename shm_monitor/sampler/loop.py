@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import math
@@ -16,8 +17,10 @@ from shm_monitor.collectors.base import UrgentCollector
 from shm_monitor.collectors.sources import InlineSource, Source, source_for
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
+from shm_monitor.errors import FencedError
 from shm_monitor.kernels import Rolling
 from shm_monitor.sampler.attendance import Attendance
+from shm_monitor.sampler.episodes import Episodes
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
@@ -89,6 +92,7 @@ class Sampler:
         self._urgent_rolled = [metric.group == "memory" for metric in table if metric.rolled]
         self._rolling, self._decider = self._deciders(config, chosen)
         self._attendance = Attendance(config.name, lambda: clock() / 1e9)
+        self._episodes = Episodes(config.name, chosen)
         self._is_memory = np.array([rule.limit.name.partition(":")[0] == "memory" for rule in chosen], bool)
         self._memory_places = [rule.value for rule, counts in zip(chosen, self._is_memory, strict=True) if counts]
 
@@ -167,6 +171,7 @@ class Sampler:
         words = self._decider.words
         told = self._attendance.turn(*self._worst(words), self._over_target_bytes(record))
         self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=words, told=told)
+        self._episodes.turn(record, words)
 
     def close(self) -> None:
         """Stop cleanly: readers see "stopped" at once, and the name goes."""
@@ -176,6 +181,9 @@ class Sampler:
             except Exception:  # noqa: BLE001 - whatever a driver's binding raises; readers must hear that we stop
                 _log.exception("collector %s does not close", source.collector.name)
         del self._rolling, self._decider  # their views pin the mapping
+        with contextlib.suppress(FencedError):  # else what is open is the next sampler's to go on with
+            self._publisher.check_fence()
+            self._episodes.stop(self._clock() / 1e9, self._realtime() / 1e9)
         self._publisher.close()
 
     def _worst(self, words: NDArray[np.uint64]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ HAS_DIRECTORY = sys.platform == "linux"  # macOS shows its shared memory nowhere
 LOCK_SUFFIX = "~lock"  # a name has no "~", so no segment can be taken for a file beside another
 NEW_SUFFIX = "~new"
 INJECT_SUFFIX = "~inject"
+EPISODES_SUFFIX = "~episodes"
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 

@@ -39,6 +39,7 @@ PATHS = (
     "/snapshot",
     "/history",
     "/workers",
+    "/episodes",
     "/schema",
 )
 
