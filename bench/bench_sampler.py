@@ -22,11 +22,26 @@ from bench.stage import COUNTERS, SamplerProcess, new_name, sampler_here
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.kernels import decide, roll
 from shm_monitor.sampler.loop import Sampler
+from tests.support.cgroups import child_in
+from tests.support.load_cgroup import memory_group
 
 STARTS = 3
 SETTLE_SECONDS = 2.0
 COMPILE_SECONDS = 8.0  # what the compiling child needs for the kernels, three times over
 WATCHED_SECONDS = 10.0
+HOVERED_MB = 512
+ADAPTING = Budget(2.0, 11)
+# In a child: ten times a second another number of blocks of 1 MB.
+HOVER = """import random, time
+def hover():
+    while True:
+        wanted = min(random.gauss({mean}, {sigma}), {most})
+        while len(blocks) < wanted:
+            hold(1)
+        while len(blocks) > wanted:
+            blocks.pop().close()
+        time.sleep(0.1)
+threading.Thread(target=hover, daemon=True).start()"""
 INTERPRETED, COMPILED = Budget(22 * 2.0**20, 12), Budget(45 * 2.0**20, 12)
 
 
@@ -89,6 +104,30 @@ def bench_cost_at_ten_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str) 
         for row in watch(benchmark, sampler, name, WATCHED_SECONDS).rows("10 Hz", Budget(2.0, 4)):
             rows.add(row)
         rows.add(Row("private memory, kernels compiled", sampler.private_bytes(), "bytes", budget=COMPILED))
+
+
+@pytest.mark.benchmark(group="sampler")
+def bench_cost_of_adapting(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
+    """What do the samples between two turns cost, while the memory of a cgroup of 512 MB is calm or hovers?"""
+    with (
+        memory_group(HOVERED_MB) as group,
+        child_in(group) as child,
+        SamplerProcess(ResourceConfig(name=name, scope=group.name)) as sampler,
+    ):
+        time.sleep(SETTLE_SECONDS)
+        calm = watch(benchmark, sampler, name, 2 * WATCHED_SECONDS)
+        code = HOVER.format(mean=0.92 * HOVERED_MB, sigma=0.02 * HOVERED_MB, most=0.965 * HOVERED_MB)
+        child.do(f"exec({code!r}, globals())")
+        time.sleep(SETTLE_SECONDS)
+        before, began = sampler.cpu_seconds(), time.monotonic()
+        with shm_monitor.attach(name) as reader:
+            first = reader.snapshot().sequence
+            time.sleep(2 * WATCHED_SECONDS)
+            samples = reader.snapshot().sequence - first
+        hovering = Use(sampler.cpu_seconds() - before, time.monotonic() - began, samples)
+    for use, what in ((calm, "calm at 1 Hz"), (hovering, "hovering at 92 +-2 %")):
+        rows.add(Row(f"CPU {what}, of one core", 100 * use.cpu_seconds / use.seconds, "percent", budget=ADAPTING))
+        rows.add(Row(f"samples a second, {what}", use.samples / use.seconds, "per_second"))
 
 
 @pytest.mark.benchmark(group="sampler")

@@ -25,6 +25,7 @@ SCALES = {
 BUDGETS = {
     "bench_decide_a_sample[64 limits]": Budget(20e-6, 5),
     "bench_replay_a_day[1 limit]": Budget(2.0, 5),
+    "bench_replay_a_day[9 limits]": Budget(0.5, 11),
     "bench_roll_a_sample[period 60 s]": Budget(2.0, 2, of_ratio=True),
     "bench_one_whole_sample[shm-monitor]": Budget(600e-6, 4),
 }
