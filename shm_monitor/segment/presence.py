@@ -44,6 +44,15 @@ _files: dict[str, int] = {}  # one descriptor per file, kept for good: closing a
 _mine: dict[tuple[int, str], list[int]] = {}  # slot and users, by process and name: one slot a process
 
 
+def _unlocked_in_child() -> None:
+    """Take a lock of one's own: another thread of the parent may have held its."""
+    global _lock  # noqa: PLW0603 - as threading itself does
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlocked_in_child)
+
+
 class Record(NamedTuple):
     """What the file says of one worker.
 

@@ -6,7 +6,9 @@ presents itself holds a slot; the sampler sees what it holds, and asks the large
 
 from __future__ import annotations
 
+import contextlib
 import os
+import weakref
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
@@ -82,10 +84,10 @@ class Presence:
             MonitorError: the file of the workers cannot be made or trusted.
         """
         self._name, self._weight = name, weight
-        self._rebind = rebind
+        self._rebind = weakref.WeakMethod(rebind)  # a dropped reader is freed at once, and its slot with it
         self._pid = os.getpid()
         self.slot = presence.take_slot(name, weight) if presence.HAS_PRESENCE else None
-        _present.append(self)
+        _present.add(self)
 
     def flags(self, view: View, indices: tuple[int, ...]) -> tuple[int, ...]:
         """Return the flags to ask in place of *indices*: the own one for memory, the limits' for the rest.
@@ -122,11 +124,15 @@ class Presence:
 
     def end(self) -> None:
         """Let go of the slot, unless this is a forked child's copy of somebody else's."""
-        if self in _present:
-            _present.remove(self)
+        _present.discard(self)
         if self.slot is not None and self._pid == os.getpid():
             presence.give_back(self._name)
         self.slot = None
+
+    def __del__(self) -> None:
+        """Let go of the slot."""
+        with contextlib.suppress(Exception):  # at the end of the interpreter
+            self.end()
 
     @property
     def _own(self) -> int:
@@ -139,10 +145,12 @@ class Presence:
             self.slot = presence.take_slot(self._name, self._weight)
         except MonitorError:
             self.slot = None
-        self._rebind()
+        rebind = self._rebind()
+        if rebind is not None:
+            rebind()
 
 
-_present: list[Presence] = []
+_present: weakref.WeakSet[Presence] = weakref.WeakSet()
 
 
 def _in_child() -> None:

@@ -175,6 +175,13 @@ def test_threads_and_readers_of_one_process_share_a_slot(name: str) -> None:
     assert seen_by_another(name) == []
 
 
+def test_a_reader_that_is_dropped_gives_its_slot_back(stage: Stage) -> None:
+    reader = sm.attach(stage.name, present=True)
+    assert seen_by_another(stage.name) == [0]
+    del reader
+    assert seen_by_another(stage.name) == []
+
+
 def seen_by_another(name: str) -> list[int]:
     code = "import sys; from shm_monitor.segment.presence import Register\n"
     code += "print([slot for slot, _ in Register(sys.argv[1]).holders()])"
