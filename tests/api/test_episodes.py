@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from shm_monitor.errors import SamplerError
+from shm_monitor.segment import side_files
 from shm_monitor.snapshot.episode_log import EpisodeRecord, read
 from tests.support.api_server import Asked, MortalSampler, asked
 from tests.support.pressed import SETTINGS
@@ -77,3 +79,17 @@ def test_the_log_is_served_when_its_sampler_has_stopped(sampler: MortalSampler, 
     newer = asked(name)("/episodes", headers={"if-none-match": tag})
     assert newer.status_code == 200
     assert len(newer.json()["episodes"]) > len(response.json()["episodes"])
+
+
+def test_a_log_that_cannot_be_opened_is_a_problem_and_no_crash(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no descriptor left there is no event loop either to ask in this process, so the refusal is made up."""
+
+    def refuse(*_: object) -> int:
+        raise SamplerError("it cannot be opened: Too many open files; try: ulimit -n 1024")
+
+    assert ask("/snapshot").status_code == 200
+    monkeypatch.setattr(side_files, "open_file", refuse)
+    response = ask("/episodes")
+
+    assert response.status_code == 503
+    assert "ulimit" in response.json()["detail"]

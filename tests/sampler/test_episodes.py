@@ -12,7 +12,7 @@ import pytest
 
 import shm_monitor as sm
 from shm_monitor.segment import episode_file, injection, names, side_files
-from shm_monitor.snapshot.episode_log import EpisodeRecord, encoded, read, unfinished
+from shm_monitor.snapshot.episode_log import EpisodeRecord, encoded, follow, read, unfinished
 from tests.support.children import NOT_PERMITTED, PRIVATE_SHM, run_python
 from tests.support.fake_sampler import FakeSampler
 from tests.support.pressed import SETTINGS, Driven
@@ -270,6 +270,18 @@ def test_the_log_is_cut_to_its_newer_half_and_every_line_stays_whole(name: str) 
     assert len(kept) * len(encoded([record(1000)])) > episode_file.SIZE_MAX_BYTES // 2 - 1000
     assert path_of(name).read_bytes().count(b"\n") == len(kept)
     assert files_of(name) == [str(path_of(name))]
+
+
+def test_who_follows_sees_each_event_once_also_over_a_cut(name: str) -> None:
+    seen: list[int] = []
+    follower = follow(name)
+    for begin in range(1, 1800, 300):
+        episode_file.append(name, encoded([record(number) for number in range(begin, begin + 300)]))
+        seen += [one.number for one in next(follower)]
+
+    assert seen == list(range(1, 1801))
+    assert len(read(name)) < 1800
+    assert next(follower) == []
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/etc/hostname", path), os.mkdir])
