@@ -17,10 +17,9 @@ from shm_monitor.errors import MonitorError, NoSpaceError, NotFoundError
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import ended_word
 from shm_monitor.segment.layout import HEADER, Header, SlotLayout
-from shm_monitor.segment.mapping import identity, open_read_only, taken
+from shm_monitor.segment.mapping import identity, open_read_only, read_slot, taken
 from shm_monitor.segment.names import HAS_DIRECTORY, NEW_SUFFIX, SHM_DIRECTORY, object_name, object_path
 from shm_monitor.segment.removal import unlink_object
-from shm_monitor.segment.slots import read_slot
 from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:

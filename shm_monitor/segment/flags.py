@@ -20,7 +20,10 @@ A worker that presents itself has a request beside its flag: the bytes that it i
 
 from __future__ import annotations
 
-from shm_monitor.schema import Level
+from shm_monitor.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shm_monitor.schema import Level
 
 TID_MASK = 0x3FFF_FFFF
 DIED = 1 << 30
@@ -30,6 +33,10 @@ DIED_BYTE = DIED >> 24
 PRESSED_BYTE = PRESSED >> 24
 
 LEVEL_SHIFT = 32
+LEVEL_MASK = 3
+FIRST_PRESSING = (
+    2  # Level.PRUNE as a number, for a worker that asks nothing else: loading its enum is a quarter of attaching
+)
 REASONS_SHIFT = 34
 REASONS_MASK = 0xFFFF
 INJECTED = 1 << 50  # the sample has false readings on purpose
@@ -52,12 +59,24 @@ def verdict_word(level: int, reasons: int, shed: float = 0.0) -> int:
 
 def flag_word(verdict: int, thread_id: int) -> int:
     """Return the whole flag of a live sampler: *verdict*, pressed from ``Level.PRUNE`` on, owned by *thread_id*."""
-    return (verdict & ~BETWEEN) | thread_id | (PRESSED if level_of(verdict) >= Level.PRUNE else 0)
+    return (verdict & ~BETWEEN) | thread_id | (PRESSED if presses(verdict) else 0)
 
 
 def level_of(word: int) -> Level:
     """Return the level in *word*."""
-    return Level(word >> LEVEL_SHIFT & 3)
+    from shm_monitor.schema import Level  # which a worker loads when it first asks for more than should_prune()
+
+    return Level(word >> LEVEL_SHIFT & LEVEL_MASK)
+
+
+def level_number(word: int) -> int:
+    """Return the number of the level in *word*."""
+    return word >> LEVEL_SHIFT & LEVEL_MASK
+
+
+def presses(word: int) -> bool:
+    """Say whether the level in *word* is ``PRUNE`` or above."""
+    return level_number(word) >= FIRST_PRESSING
 
 
 def reasons_of(word: int) -> int:

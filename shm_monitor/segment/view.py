@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from shm_monitor.errors import CorruptError, NotReadyError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
-from shm_monitor.schema import Schema
 from shm_monitor.segment import layout
 from shm_monitor.segment.layout import COLLECTOR_STRIDE, COLLECTORS_OFFSET, SLOT_HEAD, WORD_BYTES, SlotLayout
-from shm_monitor.segment.mapping import open_read_only
-from shm_monitor.segment.slots import read_slot
+from shm_monitor.segment.mapping import open_read_only, read_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from shm_monitor.schema import Schema
 
 READ_TRIES = 8  # against a writer going flat out, 39 of 200,000 reads needed a second one
 
@@ -134,6 +134,8 @@ class View:
         return self.word(offset), self.word(offset + WORD_BYTES)
 
     def _checked_schema(self) -> tuple[Schema, SlotLayout]:
+        from shm_monitor.schema import Schema  # 2 ms that a worker that only asks should_prune() never pays
+
         header = self.header
         data = self.memory[header.schema_offset : header.schema_offset + header.schema_size]
         if layout.hash_of(data) != header.layout_hash:

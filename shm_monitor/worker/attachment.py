@@ -9,10 +9,9 @@ import time
 
 from shm_monitor.errors import MonitorError, NotFoundError, NotReadyError, SegmentError, StaleError
 from shm_monitor.light import TYPE_CHECKING
-from shm_monitor.schema import Level
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.address import FlagAddress, flag_address, flag_word, hot_byte
-from shm_monitor.segment.flags import HOT_BYTE, level_of, reasons_of, shed_of
+from shm_monitor.segment.flags import FIRST_PRESSING, HOT_BYTE, level_number, presses, reasons_of, shed_of
 from shm_monitor.segment.mapping import identity
 from shm_monitor.segment.status import LIVE, beat_age_ns, state_of, state_of_error
 from shm_monitor.segment.view import View
@@ -130,16 +129,16 @@ class Attachment:
         """True once the reader has let go."""
         return self._closed
 
-    def level(self) -> Level:
-        """Return the highest level of the watched limits; while no sampler is alive, what *on_stale* stands for."""
+    def level(self) -> int:
+        """Return the watched limits' highest level as a number; without a live sampler, what *on_stale* stands for."""
         words = self.live_words()
-        return self.stale_level() if words is None else max(map(level_of, words))
+        return self.stale_level() if words is None else max(map(level_number, words))
 
     def shed_fraction(self) -> float:
         """Return the highest shed fraction of the watched limits; while none is alive, what *on_stale* stands for."""
         words = self.live_words()
         if words is None and (self.on_stale != "hold" or self._view is None):
-            return float(self.stale_level() >= Level.PRUNE)
+            return float(self.stale_level() >= FIRST_PRESSING)
         view = self._view
         if words is None and view is not None:
             words = [view.flag(index) for index in self._asked]
@@ -186,8 +185,8 @@ class Attachment:
         self.settled_until = 0.0
         words = self.live_words()
         if words is not None:
-            return max(map(level_of, words)) >= Level.PRUNE
-        answer = self.stale_level() >= Level.PRUNE
+            return any(map(presses, words))
+        answer = self.stale_level() >= FIRST_PRESSING
         if self._view is None or self._view.needs_no_clock:  # by the clock it may be alive again at any moment
             self.settled_until = min(self._next_look, time.monotonic() + SETTLED_SECONDS)
         return answer
@@ -263,16 +262,16 @@ class Attachment:
         offsets = map(_flag_offset, self._asked)
         return [(hot_byte(view.memory, offset + HOT_BYTE), flag_word(view.memory, offset)) for offset in offsets]
 
-    def stale_level(self) -> Level:
-        """Return the level that *on_stale* stands for; warn once per death."""
+    def stale_level(self) -> int:
+        """Return the number of the level that *on_stale* stands for; warn once per death."""
         if self.on_stale == "raise":
             raise StaleError(self.name, self.state, self._age_or_zero())
         self._warn_once()
         if self.on_stale == "always":
-            return Level.PRUNE
+            return FIRST_PRESSING
         if self._view is not None and (self.on_stale == "hold" or self._is_in_mourning(self._view)):
-            return max(level_of(self._view.flag(index)) for index in self._asked)
-        return Level.OK
+            return max(level_number(self._view.flag(index)) for index in self._asked)
+        return 0
 
     def _is_in_mourning(self, view: View) -> bool:
         """Say whether the last verdict goes on for now, because memory was short when the sampler died."""

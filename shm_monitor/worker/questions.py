@@ -13,13 +13,14 @@ from __future__ import annotations
 from time import monotonic
 
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
-from shm_monitor.schema import REASON_NAMES, Level, Reason, names_of_bits
 from shm_monitor.segment.address import FlagWord, HotByte
 from shm_monitor.segment.flags import (
     DIED,
     DIED_BYTE,
+    LEVEL_MASK,
     LEVEL_SHIFT,
     PRESSED_BYTE,
+    REASONS_MASK,
     REASONS_SHIFT,
     SHED_MAX,
     SHED_SHIFT,
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
+    from shm_monitor.schema import Level
+
     class SlowPath(Protocol):
         """Answers where no flag can: there is none, its sampler is dead, or only a clock can tell."""
 
         settled_until: float  # seconds, monotonic: until then the last decision holds; 0 where it must not be kept
 
         def decide(self) -> bool: ...
-        def level(self) -> Level: ...
+        def level(self) -> int: ...
         def shed_fraction(self) -> float: ...
         def reason_bits(self) -> int: ...
 
@@ -60,10 +63,28 @@ class Questions(NamedTuple):
 
 _NO_FLAG = (HotByte(DIED_BYTE), FlagWord(DIED))  # in place of a flag: it always leads to the slow path
 _CALM = HotByte(0)  # in place of one that is not there
-_LEVELS = tuple(Level)
-_REASONS_MASK = sum(Reason)
 _UNROLLED = 4
-_REASONS = tuple(names_of_bits(bits, REASON_NAMES) for bits in range(_REASONS_MASK + 1))
+
+
+class _Levels(dict[int, "Level"]):
+    """The levels by their number, made when first asked for: their enum takes longer to load than attaching does."""
+
+    def __missing__(self, number: int) -> Level:
+        from shm_monitor.schema import Level
+
+        return self.setdefault(number, Level(number))
+
+
+class _Reasons(dict[int, tuple[str, ...]]):
+    """The names of the reasons in some bits, likewise; bits that no reason has yet are dropped."""
+
+    def __missing__(self, bits: int) -> tuple[str, ...]:
+        from shm_monitor.schema import REASON_NAMES
+
+        return self.setdefault(bits, tuple(name for bit, name in REASON_NAMES.items() if bits & bit))
+
+
+_LEVELS, _REASONS = _Levels(), _Reasons()
 
 
 def questions(count: int, slow: SlowPath) -> Questions:
@@ -222,8 +243,8 @@ def _words_of_one(slow: SlowPath) -> WordParts:
     def level() -> Level:
         seen = word.value
         if seen & DIED:
-            return slow.level()
-        return _LEVELS[seen >> LEVEL_SHIFT & 3]
+            return _LEVELS[slow.level()]
+        return _LEVELS[seen >> LEVEL_SHIFT & LEVEL_MASK]
 
     def shed_fraction() -> float:
         seen = word.value
@@ -234,8 +255,8 @@ def _words_of_one(slow: SlowPath) -> WordParts:
     def reasons() -> tuple[str, ...]:
         seen = word.value
         if seen & DIED:
-            return _REASONS[slow.reason_bits() & _REASONS_MASK]
-        return _REASONS[seen >> REASONS_SHIFT & _REASONS_MASK]
+            return _REASONS[slow.reason_bits() & REASONS_MASK]
+        return _REASONS[seen >> REASONS_SHIFT & REASONS_MASK]
 
     def bind(words: list[FlagWord]) -> None:
         nonlocal word
@@ -252,8 +273,8 @@ def _words_of_several(slow: SlowPath) -> WordParts:
         for word in words:
             seen = word.value
             if seen & DIED:
-                return slow.level()
-            highest = max(highest, seen >> LEVEL_SHIFT & 3)
+                return _LEVELS[slow.level()]
+            highest = max(highest, seen >> LEVEL_SHIFT & LEVEL_MASK)
         return _LEVELS[highest]
 
     def shed_fraction() -> float:
@@ -268,8 +289,8 @@ def _words_of_several(slow: SlowPath) -> WordParts:
     def reasons() -> tuple[str, ...]:
         union = _union(words)
         if union & DIED:
-            return _REASONS[slow.reason_bits() & _REASONS_MASK]
-        return _REASONS[union >> REASONS_SHIFT & _REASONS_MASK]
+            return _REASONS[slow.reason_bits() & REASONS_MASK]
+        return _REASONS[union >> REASONS_SHIFT & REASONS_MASK]
 
     def bind(bound: list[FlagWord]) -> None:
         nonlocal words

@@ -134,7 +134,7 @@ def test_a_pytorch_data_loader_asks_in_its_workers(manager: sm.ResourceManager) 
 
 
 def test_a_worker_loads_nothing_heavy(manager: sm.ResourceManager) -> None:
-    heavy = "numpy numba psutil pynvml msgspec fastapi pydantic asyncio multiprocessing json logging typing"
+    heavy = "numpy numba psutil pynvml msgspec fastapi pydantic asyncio multiprocessing json logging typing enum"
     program = (
         "import sys, shm_monitor; r = shm_monitor.attach(sys.argv[1]); r.should_prune();"
         f"print([m for m in {heavy.split()} if m in sys.modules])"

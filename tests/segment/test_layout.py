@@ -210,6 +210,14 @@ def test_an_object_of_another_size_is_a_flaw() -> None:
     assert flaw(header, size + 4096)
 
 
+def test_a_flag_presses_from_the_level_on_that_is_called_prune() -> None:
+    """The segment counts levels by itself: a worker that only asks loads no enum."""
+    assert flags.FIRST_PRESSING == Level.PRUNE
+    assert {level: flags.presses(flags.verdict_word(level, 0)) for level in Level} == {
+        level: level >= Level.PRUNE for level in Level
+    }
+
+
 def test_a_flag_says_everything_in_one_word() -> None:
     calm = flags.flag_word(flags.verdict_word(Level.WARN, 0b101), 4711)
     pressed = flags.flag_word(flags.verdict_word(Level.PRUNE, 0b101, 0.2), 4711)
@@ -217,6 +225,7 @@ def test_a_flag_says_everything_in_one_word() -> None:
     assert calm == 4711 | 1 << 32 | 0b101 << 34
     assert pressed == 4711 | 1 << 31 | 2 << 32 | 0b101 << 34 | 819 << 51
     assert [flags.level_of(word) for word in (calm, pressed)] == [Level.WARN, Level.PRUNE]
+    assert [flags.presses(word) for word in (calm, pressed)] == [False, True]
     assert flags.reasons_of(pressed) == 0b101
     assert [flags.shed_of(word) for word in (calm, pressed)] == [0.0, 819 / 4095]
 
