@@ -43,12 +43,18 @@ def following(name: str) -> Iterator[subprocess.Popen[str]]:
         env=child_environment(),
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=_take_ctrl_c,  # noqa: PLW1509 - it sets one signal, and no lock is taken for that
     )
     yield process
     process.kill()
     process.wait()
     assert process.stdout is not None
     process.stdout.close()
+
+
+def _take_ctrl_c() -> None:
+    """Tests that were started in the background of a shell ignore SIGINT, and their children would, too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def path_of(name: str) -> str:
