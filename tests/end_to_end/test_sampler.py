@@ -101,8 +101,8 @@ def test_other_limits_after_a_restart_are_taken_over_in_place(name: str) -> None
         assert innermost(before).limit_value == pytest.approx(0.9 * (before.memory.capacity_bytes or 0))
         assert innermost(after).limit_value == pytest.approx(usage_mb / 2 * 2**20)
         assert ["cpu" in [one.limit for one in found.limits] for found in (before, later)] == [False, True]
-        memory = next(one for one in explanation.reasons if one.limit == innermost(after).limit)
-        assert memory.reason == "level"
+        reasons = {one.reason: one for one in explanation.reasons if one.limit == innermost(after).limit}
+        memory = reasons["level"]  # beside it the kernel may have killed somewhere on this machine
         assert memory.limit_value == pytest.approx(usage_mb / 2 * 2**20)
         first_after = next(reader.view().samples(after=died))
         assert (first_after.number, level_of(first_after.verdict)) == (died + 1, Level.PRUNE), "it waits for nothing"
