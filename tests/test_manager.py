@@ -125,8 +125,9 @@ def test_the_death_of_the_owner_ends_its_sampler(name: str, workers: str, phase:
 import subprocess, threading
 from shm_monitor.supervision import supervisor
 if sys.argv[3] == "starts":
-    threading.Thread(target=ResourceManager, args=(config,), daemon=True).start()
-    time.sleep(0.3)
+    kept = []  # a manager that nobody keeps closes its sampler
+    threading.Thread(target=lambda: kept.append(ResourceManager(config)), daemon=True).start()
+    time.sleep(0.05)
 else:
     manager = ResourceManager(config)
     if sys.argv[3] == "pauses":
@@ -137,9 +138,12 @@ if sys.argv[2] == "forked":
         if os.fork() == 0:
             time.sleep(300)
             os._exit(0)
-found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "shm_monitor.sampler"], capture_output=True, text=True)
+found = ""
+while not found:  # the brackets keep the command line of this very script from being one that is found
+    command = ["pgrep", "-P", str(os.getpid()), "-f", "[-]m shm_monitor.sampler"]
+    found = subprocess.run(command, capture_output=True, text=True).stdout
 workers = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True)
-print(found.stdout.split()[0], *workers.stdout.split(), flush=True)
+print(found.split()[0], *workers.stdout.split(), flush=True)
 time.sleep(300)
 """
     )
