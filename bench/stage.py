@@ -21,7 +21,7 @@ from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.sampler.kernel_support import KernelSupport
 from shm_monitor.sampler.loop import Sampler
 from shm_monitor.sampler.publisher import Publisher
-from shm_monitor.schema import STATE_FIELDS, Level, Limit, Metric, Schema
+from shm_monitor.schema import TRACK_FIELDS, Level, Limit, Metric, Schema
 from shm_monitor.segment import side_files
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, decode_report, send_order
@@ -52,7 +52,7 @@ def published(name: str, *levels: Level, by_kernel: bool = True) -> Iterator[Non
     lock = Lock(name)
     publisher = Publisher(
         name,
-        Schema((metric,), limits, ("memory",), {}, STATE_FIELDS),
+        Schema((metric,), limits, ("memory",), {}, TRACK_FIELDS),
         slot_count=8,
         interval_ns=10**9,
         stale_after_ns=FOR_EVER_NS,

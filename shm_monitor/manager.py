@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from shm_monitor.snapshot.structs import Snapshot
     from shm_monitor.worker.episode import Episode
     from shm_monitor.worker.explanation import Explanation
-    from shm_monitor.worker.headroom import Headroom
     from shm_monitor.worker.history import History
+    from shm_monitor.worker.limits import Headroom
     from shm_monitor.worker.outlook import Outlook
     from shm_monitor.worker.presence import Request
 

@@ -71,7 +71,7 @@ def names_of_bits(bits: int, names: Mapping[int, str]) -> tuple[str, ...]:
 
 # What the decision remembers of each limit, in the order of its columns in a sample. Times are seconds of the monotonic
 # clock; NaN is "never" or "unknown". The numbers of a reason stay as they were when it was last set.
-STATE_HELP = {
+TRACK_HELP = {
     "level": "0 OK, 1 WARN, 2 PRUNE, 3 CRITICAL",
     "reasons": "bits of Reason that are set now",
     "limit": "the limit now, in the unit of the metric; NaN where none is set, or it is unknown",
@@ -102,7 +102,7 @@ STATE_HELP = {
         "episodes_count": "how often it was set",
     }.items()
 }
-STATE_FIELDS = tuple(STATE_HELP)
+TRACK_FIELDS = tuple(TRACK_HELP)
 
 
 _QUIET_NAN_BITS = 0x7FF8_0000_0000_0000
@@ -181,14 +181,14 @@ class Schema(NamedTuple):
         limits: in the order of their flags.
         collectors: names, in the order of their words in the segment's hot page.
         facts: what does not change while the segment lives (device names, scopes), by collector.
-        states: the names of the numbers that each limit's state has in a slot.
+        track_fields: the names of the numbers that each limit's track has in a slot.
     """
 
     metrics: tuple[Metric, ...]
     limits: tuple[Limit, ...]
     collectors: tuple[str, ...]
     facts: dict[str, Any]
-    states: tuple[str, ...] = ()
+    track_fields: tuple[str, ...] = ()
 
     @property
     def rolled_count(self) -> int:
@@ -210,7 +210,7 @@ class Schema(NamedTuple):
             "limits": [limit._asdict() for limit in self.limits],
             "collectors": self.collectors,
             "facts": self.facts,
-            "states": self.states,
+            "track_fields": self.track_fields,
         }
         text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         # The kernel names interfaces, devices and cgroups in any bytes; those that are no UTF-8 are surrogates here,
@@ -233,7 +233,7 @@ class Schema(NamedTuple):
                 tuple(Limit(**row) for row in table["limits"]),
                 tuple(str(name) for name in table["collectors"]),
                 dict(table["facts"]),
-                tuple(str(name) for name in table["states"]),
+                tuple(str(name) for name in table["track_fields"]),
             )
         except (TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"not a schema: {error}") from error
@@ -253,8 +253,8 @@ class Schema(NamedTuple):
             raise ValueError(f"not a schema: {wrong[0]} is of another type")
         if not all(isinstance(facts, dict) for facts in self.facts.values()):
             raise ValueError("not a schema: facts that are no table")
-        if len(set(self.states)) != len(self.states):
-            raise ValueError("not a schema: a state occurs twice")
+        if len(set(self.track_fields)) != len(self.track_fields):
+            raise ValueError("not a schema: a field of a track occurs twice")
         rolled = self.metrics[: self.rolled_count]
         if not all(metric.rolled for metric in rolled):
             raise ValueError("not a schema: the rolled metrics do not come first")

@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from shm_monitor.decision.rules import Rule
 from shm_monitor.kernels import decide as step
 from shm_monitor.kernels.roll import Samples
-from shm_monitor.schema import REASON_NAMES, STATE_FIELDS, Level, Reason, names_of_bits
+from shm_monitor.schema import REASON_NAMES, TRACK_FIELDS, Level, Reason, names_of_bits
 from shm_monitor.units import amount, duration
 
 _log = logging.getLogger(__name__)
 
-States = NDArray[np.float64]
+Published = NDArray[np.float64]
 
 # The columns that are never NaN; level and reasons first.
 _COUNTS = [
     step.LEVEL,
     step.REASONS,
     step.EPISODES,
-    *range(step.EACH + step.SET_COUNT, step.STATE_WIDTH, step.EACH_WIDTH),
+    *range(step.EACH + step.SET_COUNT, step.TRACK_WIDTH, step.EACH_WIDTH),
 ]
 _INTERPRETED_PERIODS = (
     1  # of the history that a takeover goes over while nothing is compiled: 0.1 ms a sample and limit
@@ -70,12 +70,12 @@ class Track(NamedTuple):
     Args:
         buckets: shape (K, BUCKETS, BUCKET_WIDTH), the readings of the last eight periods, summed up.
         recent: shape (K, RECENT_WIDTH), the newest ones.
-        state: shape (K, STATE_WIDTH), what is published.
+        published: shape (K, TRACK_WIDTH), what is published.
     """
 
     buckets: NDArray[np.float64]
     recent: NDArray[np.float64]
-    state: States
+    published: Published
 
     @classmethod
     def fresh(cls, count: int) -> Track:
@@ -84,26 +84,26 @@ class Track(NamedTuple):
         buckets[:, :, step.ID] = -1.0
         recent = np.full((count, step.RECENT_WIDTH), math.nan)
         recent[:, [step.KNOWN_COUNT, step.RATE]] = 0.0
-        return cls(buckets, recent, fresh_state(count))
+        return cls(buckets, recent, fresh_published(count))
 
 
-def fresh_state(count: int) -> States:
-    """Return the state of *count* limits of which nothing is known, shape (count, len(STATE_FIELDS))."""
-    state = np.full((count, len(STATE_FIELDS)), math.nan)
-    state[:, _COUNTS] = 0.0
-    return state
+def fresh_published(count: int) -> Published:
+    """Return the published part of *count* limits of which nothing is known, shape (count, len(TRACK_FIELDS))."""
+    published = np.full((count, len(TRACK_FIELDS)), math.nan)
+    published[:, _COUNTS] = 0.0
+    return published
 
 
-def resumed_state(state: States, count: int) -> States:
-    """Return a copy of *state*, the one of an earlier sampler; a row that no step writes is replaced by a fresh one."""
-    fresh = fresh_state(count)
-    if state.shape != fresh.shape:
+def resumed_published(published: Published, count: int) -> Published:
+    """Return a copy of *published*, left by an earlier sampler, with a fresh row for each that no step writes."""
+    fresh = fresh_published(count)
+    if published.shape != fresh.shape:
         return fresh
-    counts = np.nan_to_num(state[:, _COUNTS], nan=-1.0)
+    counts = np.nan_to_num(published[:, _COUNTS], nan=-1.0)
     sound = ((counts >= 0) & (counts < 2.0**53) & (counts == np.floor(counts))).all(axis=1)
     sound &= (counts[:, 0] <= Level.CRITICAL) & (counts[:, 1] < 2 * Reason.UNKNOWN)
-    sound &= ~np.isinf(state).any(axis=1)
-    return np.where(sound[:, None], state, fresh)
+    sound &= ~np.isinf(published).any(axis=1)
+    return np.where(sound[:, None], published, fresh)
 
 
 class Decider:
@@ -156,11 +156,11 @@ class Decider:
                 verdict,
                 self._wait,
             )
-        state = resumed_state(ring["limits"][newest % len(ring)].copy(), len(self._rules))
+        published = resumed_published(ring["limits"][newest % len(ring)].copy(), len(self._rules))
         for column in (step.KNOWN_SINCE, step.KNOWN_UNTIL):  # a limit that was switched off knew of no readings
-            state[:, column] = np.fmin(state[:, column], replayed.state[:, column])
-        self._track = Track(replayed.buckets, replayed.recent, state)
-        self._pressed = state[:, step.LEVEL] >= Level.PRUNE
+            published[:, column] = np.fmin(published[:, column], replayed.published[:, column])
+        self._track = Track(replayed.buckets, replayed.recent, published)
+        self._pressed = published[:, step.LEVEL] >= Level.PRUNE
 
     def _history(self, ring: Samples, newest: int) -> list[int]:
         """Return the slots of the samples that can be trusted, oldest first; garbage in the ring ends it there."""
@@ -188,14 +188,14 @@ class Decider:
         if record is not self._record:
             self._bind(record)
         told = step.DECIDE.run(*self._views, *self._tables, *self._track, self.words, self._verdict, self._wait)
-        self._limits[...] = self._track.state
+        self._limits[...] = self._track.published
         if told:
             self._tell(told)
 
     def _bind(self, record: Samples) -> None:
         row = record[0]
         self._views = (record["mono_ns"], row["values"])
-        self._limits: States = row["limits"]
+        self._limits: Published = row["limits"]
         self._verdict: NDArray[np.uint64] = record["verdict"]
         self._record = record
 
@@ -203,40 +203,40 @@ class Decider:
         """Log what begins, what ends, and once a limit that the capacity makes useless."""
         if told & step.LIMIT_ABOVE_CAPACITY and not self._warned:
             self._warned = True
-            for rule, state in zip(self._rules, self._track.state, strict=True):
-                if rule.ceiling > state[step.CAPACITY] and state[step.LIMIT] < rule.ceiling:
-                    _log.warning(above_capacity_text(rule, state))
+            for rule, track in zip(self._rules, self._track.published, strict=True):
+                if rule.ceiling > track[step.CAPACITY] and track[step.LIMIT] < rule.ceiling:
+                    _log.warning(above_capacity_text(rule, track))
         if told & step.PRESSED_CHANGED:
             self._tell_episodes()
 
     def _tell_episodes(self) -> None:
-        pressed = self._track.state[:, step.LEVEL] >= Level.PRUNE
+        pressed = self._track.published[:, step.LEVEL] >= Level.PRUNE
         for place in np.flatnonzero(pressed != self._pressed):
-            rule, state = self._rules[place], self._track.state[place]
+            rule, track = self._rules[place], self._track.published[place]
             if pressed[place]:
-                _log.warning(begin_text(rule, state))
+                _log.warning(begin_text(rule, track))
             else:
-                _log.info(end_text(rule, state, float(self._views[1][rule.value]), self._views[0][0] * 1e-9))
+                _log.info(end_text(rule, track, float(self._views[1][rule.value]), self._views[0][0] * 1e-9))
         self._pressed = pressed
 
 
-def above_capacity_text(rule: Rule, state: States) -> str:
+def above_capacity_text(rule: Rule, track: Published) -> str:
     """Return the warning that the limit of *rule* lies above what there is."""
     unit = rule.limit.unit
     return (
         f"{rule.limit.name}: the configured limit {amount(rule.ceiling, unit)} is above the capacity "
-        f"{amount(state[step.CAPACITY], unit)}; pressing at 90 % of it, {amount(state[step.LIMIT], unit)}"
+        f"{amount(track[step.CAPACITY], unit)}; pressing at 90 % of it, {amount(track[step.LIMIT], unit)}"
     )
 
 
-def begin_text(rule: Rule, state: States) -> str:
+def begin_text(rule: Rule, track: Published) -> str:
     """Return the line that says that *rule* begins to press, why, and the numbers at that time."""
-    unit, reasons = rule.limit.unit, int(state[step.REASONS])
+    unit, reasons = rule.limit.unit, int(track[step.REASONS])
     names = names_of_bits(reasons, REASON_NAMES)
     first = next(place for place in range(4) if reasons & 1 << place)
-    numbers = state[step.EACH + first * step.EACH_WIDTH :]
+    numbers = track[step.EACH + first * step.EACH_WIDTH :]
     parts = [
-        f"{rule.limit.name}: {Level(int(state[step.LEVEL])).text} ({', '.join(names)})",
+        f"{rule.limit.name}: {Level(int(track[step.LEVEL])).text} ({', '.join(names)})",
         f"at {amount(numbers[step.SET_VALUE], unit)}, mean {amount(numbers[step.SET_MEAN], unit)}",
         f"limit {amount(numbers[step.SET_LIMIT], unit)}",
     ]
@@ -247,10 +247,10 @@ def begin_text(rule: Rule, state: States) -> str:
     return ", ".join(parts)
 
 
-def end_text(rule: Rule, state: States, value: float, now_seconds: float) -> str:
+def end_text(rule: Rule, track: Published, value: float, now_seconds: float) -> str:
     """Return the line that says that *rule* no longer presses."""
-    lasted = now_seconds - state[step.PRESSED_SINCE]
+    lasted = now_seconds - track[step.PRESSED_SINCE]
     now = "unknown" if math.isnan(value) else amount(value, rule.limit.unit)
     return (
-        f"{rule.limit.name}: over after {lasted:.1f} s, now {now}, target {amount(state[step.TARGET], rule.limit.unit)}"
+        f"{rule.limit.name}: over after {lasted:.1f} s, now {now}, target {amount(track[step.TARGET], rule.limit.unit)}"
     )

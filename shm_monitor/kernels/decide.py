@@ -24,11 +24,11 @@ Floats = NDArray[np.float64]
 Words = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
-# The columns of a limit's state, as schema.STATE_FIELDS explains them.
+# The published columns of a limit's track, as schema.TRACK_FIELDS explains them.
 (LEVEL, REASONS, LIMIT, TARGET, CAPACITY, SECONDS, MEAN, MAXIMUM, KNOWN_SINCE, KNOWN_UNTIL) = range(10)
 (RECLAIM_COUNT, OOM_COUNT, OOM_SEEN, PRESSED_SINCE, EPISODES, EACH) = range(10, 16)
 (SINCE, SEEN, SET_VALUE, SET_MEAN, SET_LIMIT, SET_CAPACITY, SET_SECONDS, SET_COUNT, EACH_WIDTH) = range(9)
-STATE_WIDTH = EACH + 4 * EACH_WIDTH
+TRACK_WIDTH = EACH + 4 * EACH_WIDTH
 BARS = slice(LIMIT, MEAN + 1)  # what a replay keeps of each sample
 BARS_WIDTH = MEAN + 1 - LIMIT
 _FORECAST_SEEN, _EVENT_SEEN = EACH + EACH_WIDTH + SEEN, EACH + 3 * EACH_WIDTH + SEEN
@@ -261,7 +261,7 @@ def decide(
         columns: shape (limits, COLUMNS_WIDTH), bounds: shape (limits, BOUNDS_WIDTH): the rules, as named above.
         timing: shape (TIMING_WIDTH,): the period and the horizon of the forecast.
         buckets: shape (limits, BUCKETS, BUCKET_WIDTH), recent: shape (limits, RECENT_WIDTH): the tracks; changed.
-        state: shape (limits, STATE_WIDTH): what is published of each limit; changed.
+        state: shape (limits, TRACK_WIDTH): what is published of each limit; changed.
         words: result, shape (limits,): level in bits 32-33, reasons in bits 34-49, the share to shed in bits 51-62.
         verdict: shape (1,); bit 0 says that only urgent readings are new; result: the highest of each of the words.
         wait: result, shape (1,): seconds until memory should be looked at again; infinite while it does not rise.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from shm_monitor.schema import PRESSING, STATE_FIELDS, Level
+from shm_monitor.schema import PRESSING, TRACK_FIELDS, Level
 from shm_monitor.segment import episode_file
 from shm_monitor.segment.flags import INJECTED, level_of, reasons_of
 from shm_monitor.snapshot.episode_log import OVERALL, EpisodeRecord, encoded, unfinished
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("shm_monitor.sampler")
 
-_SINCE = STATE_FIELDS.index("pressed_since_seconds")
-_KNOWN_SINCE = STATE_FIELDS.index("known_since_seconds")
-_LIMIT = STATE_FIELDS.index("limit")
-_CAPACITY = STATE_FIELDS.index("capacity")
+_SINCE = TRACK_FIELDS.index("pressed_since_seconds")
+_KNOWN_SINCE = TRACK_FIELDS.index("known_since_seconds")
+_LIMIT = TRACK_FIELDS.index("limit")
+_CAPACITY = TRACK_FIELDS.index("capacity")
 _SAME_SECONDS = 1e-3  # times that were rounded differently; samples are at least 20 ms apart
 
 Event = Literal["begin", "level", "end"]
@@ -98,17 +98,17 @@ class Episodes:
             yield from self._changes(one, told, goes_on=goes_on if one is everything else self._goes_on(one))
 
     def _now(self, place: int, sample: np.void, word: int) -> _Now:
-        limit, state = self._rules[place].limit, sample["limits"][place]
+        limit, track = self._rules[place].limit, sample["limits"][place]
         return _Now(
             limit.name,
             limit.unit,
             level_of(word),
             _names_of(word),
-            float(state[_SINCE]),
-            abs(float(state[_KNOWN_SINCE]) - float(sample["mono_ns"]) * 1e-9) < _SAME_SECONDS,
+            float(track[_SINCE]),
+            abs(float(track[_KNOWN_SINCE]) - float(sample["mono_ns"]) * 1e-9) < _SAME_SECONDS,
             _known(sample["values"][self._rules[place].value]),
-            _known(state[_LIMIT]),
-            _known(state[_CAPACITY]),
+            _known(track[_LIMIT]),
+            _known(track[_CAPACITY]),
         )
 
     def _goes_on(self, now: _Now) -> bool:

@@ -24,7 +24,7 @@ from shm_monitor.sampler.episodes import Episodes
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
-from shm_monitor.schema import STATE_FIELDS, Schema, Unknown, ordered, places_of, unknown
+from shm_monitor.schema import TRACK_FIELDS, Schema, Unknown, ordered, places_of, unknown
 from shm_monitor.segment.flags import BETWEEN, INJECTED, level_of, shed_of
 from shm_monitor.segment.injection import Injector
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("shm_monitor.sampler")
 
-_TARGET = STATE_FIELDS.index("target")
+_TARGET = TRACK_FIELDS.index("target")
 
 
 class Sampler:
@@ -73,7 +73,7 @@ class Sampler:
         chosen = rules(config, table, devices=devices)
         self._publisher = Publisher(
             config.name,
-            Schema(table, tuple(rule.limit for rule in chosen), _names(sources), facts, STATE_FIELDS),
+            Schema(table, tuple(rule.limit for rule in chosen), _names(sources), facts, TRACK_FIELDS),
             slot_count=config.history_slots,
             interval_ns=int(config.check_interval * 1e9),
             stale_after_ns=int(config.stale_after_seconds * 1e9),

@@ -52,7 +52,7 @@ def slot_dtype(slot: SlotLayout) -> np.dtype[np.void]:
             ("means", "<f8", rolled),
             ("maxima", "<f8", rolled),
             ("slopes", "<f8", rolled),
-            ("limits", "<f8", (slot.limit_count, slot.state_count)),
+            ("limits", "<f8", (slot.limit_count, slot.track_width)),
             ("crc", "<u8"),
             ("number_end", "<u8"),
         ]

@@ -123,12 +123,12 @@ class SlotLayout(NamedTuple):
     metric_count: int
     rolled_count: int
     limit_count: int
-    state_count: int
+    track_width: int
 
     @classmethod
     def of(cls, schema: Schema) -> SlotLayout:
         """Return the layout of the samples that *schema* describes."""
-        return cls(len(schema.metrics), schema.rolled_count, len(schema.limits), len(schema.states))
+        return cls(len(schema.metrics), schema.rolled_count, len(schema.limits), len(schema.track_fields))
 
     @property
     def values(self) -> int:
@@ -157,12 +157,12 @@ class SlotLayout(NamedTuple):
 
     def track(self, index: int) -> int:
         """Return where the track of limit *index* begins: what the decision remembers of it."""
-        return self.limits + index * self.state_count * WORD_BYTES
+        return self.limits + index * self.track_width * WORD_BYTES
 
     @property
     def crc(self) -> int:
         """Where the crc32 of everything before it stands."""
-        return self.limits + self.limit_count * self.state_count * WORD_BYTES
+        return self.limits + self.limit_count * self.track_width * WORD_BYTES
 
     @property
     def stride(self) -> int:

@@ -1,15 +1,15 @@
-"""The limits of a Snapshot: what the policy remembers of each (``schema.STATE_HELP``), and the statistics beside it."""
+"""The limits of a Snapshot: what the policy remembers of each (``schema.TRACK_HELP``), and the statistics beside it."""
 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shm_monitor.schema import PRESSING, REASON_NAMES, Level, Limit, Schema, names_of_bits
+from shm_monitor.segment.columns import TrackColumns
 from shm_monitor.segment.layout import SlotLayout
-from shm_monitor.snapshot.pattern import Pattern, Pick, unpacker
+from shm_monitor.snapshot.pattern import Pattern, Pick
 from shm_monitor.snapshot.structs import LimitState
 
 LEVEL_TEXTS = tuple(level.text for level in Level)
@@ -30,7 +30,7 @@ _limit_state: Callable[..., LimitState] = LimitState  # no type counts the numbe
 
 
 class _Slow(NamedTuple):
-    """What of a state stays the same from sample to sample, ready for the Struct."""
+    """What of a track stays the same from sample to sample, ready for the Struct."""
 
     level: str
     reasons: tuple[str, ...]
@@ -41,33 +41,30 @@ class _Slow(NamedTuple):
 
 
 class LimitReader:
-    """Reads the state of one limit. A column that its sampler does not keep is unknown."""
+    """Reads the track of one limit. A column that its sampler does not keep is unknown."""
 
-    def __init__(self, limit: Limit, states: Sequence[str], offset: int) -> None:
-        """Read *limit*, whose *states* begin at byte *offset* of a slot."""
+    def __init__(self, limit: Limit, fields: Sequence[str], offset: int) -> None:
+        """Read *limit*, whose track of *fields* begins at byte *offset* of a slot."""
         self._names = (limit.name, limit.metric)
         self._offset = offset
-        self._slow_columns = [name for name in states if name in _SLOW_COLUMNS]
-        self._slow = unpacker([states.index(name) for name in self._slow_columns], "Q")
-        self._has_fast = all(name in states for name in _FAST_COLUMNS)  # next to each other, in this order
-        self._fast = unpacker([states.index(name) for name in _FAST_COLUMNS] if self._has_fast else [], "d")
+        self._slow, self._fast = TrackColumns(fields, _SLOW_COLUMNS), TrackColumns(fields, _FAST_COLUMNS)
         self._seen: dict[tuple[int, ...], _Slow] = {}
 
     def read(self, slot: bytes, values: tuple[float | None, ...], epoch_seconds: float) -> LimitState | None:
-        """Return the state in *slot*; None where no limit is set.
+        """Return how the limit stands in *slot*; None where no limit is set.
 
         Args:
             slot: the bytes of a sample.
             values: the reading of the metric.
             epoch_seconds: what to add to a time of the monotonic clock to have unix seconds.
         """
-        words = self._slow(slot, self._offset)
+        words = self._slow.words(slot, self._offset)
         slow = self._seen.get(words)
         if slow is None:
-            slow = self._learn(words)
+            slow = self._learn(words, slot)
         if slow.is_unset:
             return None
-        seconds, mean, maximum = self._fast(slot, self._offset) if self._has_fast else (math.nan,) * 3
+        seconds, mean, maximum = self._fast.values(slot, self._offset)
         since = slow.since_mono_seconds
         return _limit_state(
             *self._names,
@@ -82,17 +79,17 @@ class LimitReader:
             slow.episodes.copy(),
         )
 
-    def _learn(self, words: tuple[int, ...]) -> _Slow:
-        values = struct.unpack(f"<{len(words)}d", struct.pack(f"<{len(words)}Q", *words))
-        state = {name: value for name, value in zip(self._slow_columns, values, strict=True) if math.isfinite(value)}
-        level = int(state.get("level", 0)) & 3
+    def _learn(self, words: tuple[int, ...], slot: bytes) -> _Slow:
+        columns = zip(self._slow.names, self._slow.values(slot, self._offset), strict=True)
+        known = {name: value for name, value in columns if math.isfinite(value)}
+        level = int(known.get("level", 0)) & 3
         slow = _Slow(
             LEVEL_TEXTS[level],
-            names_of_bits(int(state.get("reasons", 0)), REASON_NAMES),
-            (state.get("limit"), state.get("target"), state.get("capacity")),
-            state.get("pressed_since_seconds") if level >= Level.PRUNE else None,
-            {reason: int(state.get(f"{reason}_episodes_count", 0)) for reason in PRESSING},
-            is_unset="limit" in self._slow_columns and "limit" not in state and not state.get("reasons"),
+            names_of_bits(int(known.get("reasons", 0)), REASON_NAMES),
+            (known.get("limit"), known.get("target"), known.get("capacity")),
+            known.get("pressed_since_seconds") if level >= Level.PRUNE else None,
+            {reason: int(known.get(f"{reason}_episodes_count", 0)) for reason in PRESSING},
+            is_unset="limit" in self._slow and "limit" not in known and not known.get("reasons"),
         )
         if len(self._seen) >= _MEMORY_MAX:
             self._seen = {}
@@ -103,7 +100,7 @@ class LimitReader:
 def limit_readers(schema: Schema) -> list[LimitReader]:
     """Return what reads each limit of *schema*, in the order of their flags."""
     slot = SlotLayout.of(schema)
-    return [LimitReader(limit, schema.states, slot.track(at)) for at, limit in enumerate(schema.limits)]
+    return [LimitReader(limit, schema.track_fields, slot.track(at)) for at, limit in enumerate(schema.limits)]
 
 
 def value_picks(schema: Schema, pattern: Pattern) -> list[Pick]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
+from shm_monitor.segment.columns import unpacker
 from shm_monitor.segment.layout import SLOT_HEAD
 
 Pool = tuple[Any, ...]
@@ -15,9 +16,6 @@ Pool = tuple[Any, ...]
 
 Pick = Callable[[Pool], tuple[Any, ...]]
 """Takes some numbers out of a Pool."""
-
-Unpack = Callable[[bytes, int], tuple[Any, ...]]
-"""Takes numbers out of the bytes of a slot, from an offset on."""
 
 NUMBERS_OFFSET = SLOT_HEAD.size  # the numbers of a slot follow its head
 
@@ -69,15 +67,6 @@ class Pattern:
         """Return the Pool of the *slot* that the pattern was learned from, however large its numbers."""
         integers = self._integers(slot, NUMBERS_OFFSET)
         return (*self._floats(slot, NUMBERS_OFFSET), *map(_trunc, integers), None)
-
-
-def unpacker(indices: Iterable[int], code: str) -> Unpack:
-    """Return what takes the numbers *indices* (ascending) out of a row of 8-byte numbers, in the struct code *code*."""
-    form, end = ["<"], 0
-    for index in indices:
-        form.append(f"{(index - end) * 8}x{code}")
-        end = index + 1
-    return struct.Struct("".join(form)).unpack_from
 
 
 def _picker(places: Sequence[int]) -> Pick:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.segment import address
 from shm_monitor.worker.explanation import Explanation
-from shm_monitor.worker.headroom import Headroom
 from shm_monitor.worker.history import History
+from shm_monitor.worker.limits import Headroom
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a sample says of each limit, as plain numbers: for explanations, headroom and the outlook.
+"""What a sample says of each limit, as plain numbers, and how much is left of them.
 
 Where the numbers stand is worked out once per segment, and a sample is read once, whoever asks and however often.
 """
@@ -9,22 +9,21 @@ import math
 import struct
 
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
-from shm_monitor.schema import STATE_FIELDS, Level
+from shm_monitor.schema import TRACK_FIELDS, Level
+from shm_monitor.segment.columns import TrackColumns
 from shm_monitor.segment.layout import WORD_BYTES
 
 if TYPE_CHECKING:
     from shm_monitor.schema import Limit, Schema
     from shm_monitor.segment.view import Sample, View
 
-_NOTHING = dict.fromkeys(STATE_FIELDS, math.nan)  # a sampler of another version may keep fewer columns
-
 
 class LimitNumbers:
-    """One limit in one sample: ``numbers["capacity"]`` and so on, by the names of :data:`schema.STATE_HELP`.
+    """One limit in one sample: ``numbers["capacity"]`` and so on, by the names of :data:`schema.TRACK_HELP`.
 
     Attributes:
         limit: its row of the schema.
-        numbers: the columns of its state; NaN for "never" and "unknown".
+        numbers: the columns of its track; NaN for "never" and "unknown".
         value: the reading of this sample; mean is over the observation period, time-weighted.
         scope: whose memory it looks at (host, or a cgroup path) in this sample; empty for a limit without scopes.
         bytes_per_unit: what one of its units is in memory: 1 for bytes, a hundredth of the device for GPU memory in
@@ -83,25 +82,40 @@ class LimitNumbers:
         return min((self.value - target) / (self.end - target), 1.0) if self.end > target else 1.0
 
 
+class Headroom(NamedTuple):
+    """What is left of one limit.
+
+    Args:
+        limit: the one with the smallest ratio; empty where no limit is known.
+        ratio: 0 (nothing left) to 1; None where unknown.
+        amount: the same in the unit of its metric (bytes, percent); None where unknown.
+        unit: of the amount.
+    """
+
+    limit: str
+    ratio: float | None
+    amount: float | None
+    unit: str
+
+
 class _Place(NamedTuple):
     """Where the numbers of one limit stand in a sample: offsets in bytes; -1 for what there is not."""
 
     limit: Limit
-    states: int
+    track: int
     value: int
     scope: int
     total_bytes: int
     swap: int
 
 
-class _Track:
+class _Limits:
     """The limits of one segment, and what its newest sample that was asked for says of them."""
 
     def __init__(self, view: View) -> None:
         schema, slot = view.schema, view.slot
         at = {name: slot.values + place * WORD_BYTES for name, place in schema.places.items()}
-        self._states, self._row = schema.states, struct.Struct(f"<{len(schema.states)}d")
-        self._nothing = {} if set(_NOTHING) <= set(schema.states) else _NOTHING
+        self._columns = TrackColumns(schema.track_fields, TRACK_FIELDS)
         self._scopes = {limit.metric: _scopes_of(limit, schema) for limit in schema.limits}
         self._places = [
             _Place(
@@ -126,10 +140,10 @@ class _Track:
         return read[1]
 
     def _numbers(self, place: _Place, data: bytes) -> LimitNumbers:
-        numbers = dict(zip(self._states, self._row.unpack_from(data, place.states)))  # noqa: B905 - equally many
+        columns = self._columns
         return LimitNumbers(
             place.limit,
-            {**self._nothing, **numbers} if self._nothing else numbers,
+            dict(zip(columns.names, columns.values(data, place.track))),  # noqa: B905 - equally many
             _double(data, place.value),
             scope="" if place.scope < 0 else self._scope(place, data),
             bytes_per_unit=_bytes_per_unit(place, data),
@@ -143,11 +157,20 @@ class _Track:
 
 def limits_in(sample: Sample, view: View, indices: tuple[int, ...]) -> list[LimitNumbers]:
     """Return the limits whose flags are *indices*; flag 0 stands for all of them. They are shared: only read them."""
-    track = view.kept.get(_Track)
-    if not isinstance(track, _Track):
-        track = view.kept[_Track] = _Track(view)
-    limits = track.limits(sample)
+    found = view.kept.get(_Limits)
+    if not isinstance(found, _Limits):
+        found = view.kept[_Limits] = _Limits(view)
+    limits = found.limits(sample)
     return limits if 0 in indices else [limits[index - 1] for index in sorted(indices)]
+
+
+def headroom(sample: Sample, view: View, indices: tuple[int, ...]) -> Headroom:
+    """Return what is left in *sample* of the limits whose flags are *indices*, the smallest ratio of them."""
+    known = [one for one in limits_in(sample, view, indices) if not math.isnan(one.headroom_ratio)]
+    if not known:
+        return Headroom("", None, None, "")
+    least = min(known, key=lambda one: one.headroom_ratio)
+    return Headroom(least.limit.name, least.headroom_ratio, least.headroom, least.limit.unit)
 
 
 def _owner_of(limit: Limit) -> str:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shm_monitor.worker.attachment import OnStale
     from shm_monitor.worker.episode import Episode
     from shm_monitor.worker.explanation import Explanation
-    from shm_monitor.worker.headroom import Headroom
     from shm_monitor.worker.history import History
+    from shm_monitor.worker.limits import Headroom
     from shm_monitor.worker.noticing import Noticer
     from shm_monitor.worker.outlook import Outlook
     from shm_monitor.worker.presence import Request
@@ -190,7 +190,7 @@ class Reader:
         Raises:
             SegmentError: there is no sample to be had, and one is *required*.
         """
-        from shm_monitor.worker.headroom import headroom
+        from shm_monitor.worker.limits import headroom
 
         try:
             view = self.view()

@@ -10,7 +10,7 @@ import pytest
 
 from shm_monitor.cli import main
 from shm_monitor.errors import UntrustedError
-from shm_monitor.schema import STATE_FIELDS, Level, Limit
+from shm_monitor.schema import TRACK_FIELDS, Level, Limit
 from shm_monitor.supervision.log_lines import log_to_stderr
 from shm_monitor.tui.plain import line_of
 from shm_monitor.tui.source import Frame, LocalSource
@@ -49,8 +49,8 @@ def evil(name: str) -> Iterator[str]:
     )
     bench = Bench(name, schema)
     bench.publisher.record["values"] = 1.0
-    bench.publisher.record["limits"][..., STATE_FIELDS.index("reasons")] = 1.0
-    bench.publisher.record["limits"][..., STATE_FIELDS.index("level")] = float(Level.PRUNE)
+    bench.publisher.record["limits"][..., TRACK_FIELDS.index("reasons")] = 1.0
+    bench.publisher.record["limits"][..., TRACK_FIELDS.index("level")] = float(Level.PRUNE)
     bench.publish(Level.PRUNE, Level.PRUNE)
     yield name
     bench.close()

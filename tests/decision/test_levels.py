@@ -76,7 +76,7 @@ def test_a_level_that_nothing_limits_says_nothing_and_is_decided_once_it_has_a_l
     for _ in range(20):
         feed(engine, **{"1": 999})
     assert engine.reasons_of("memory:1")[-1] == Reason(0)
-    assert math.isnan(engine.state("limit", NAMES.index("memory:1")))
+    assert math.isnan(engine.track("limit", NAMES.index("memory:1")))
 
     engine.set("memory:1.capacity_bytes", 1024 * MEBIBYTE)
     feed(engine, **{"1": 999})
@@ -98,7 +98,7 @@ def test_the_configured_limit_counts_for_the_innermost_level_that_has_a_capacity
     engine = engine_of(100.0, **capacities)
     feed(engine)
 
-    limits = {name: engine.state("limit", place) / MEBIBYTE for place, name in enumerate(NAMES)}
+    limits = {name: engine.track("limit", place) / MEBIBYTE for place, name in enumerate(NAMES)}
     default = {f"memory:{level}": pytest.approx(0.9 * size) for level, size in capacities.items()}
     assert {name: limit for name, limit in limits.items() if limit == limit} == default | {about: 100.0}
 

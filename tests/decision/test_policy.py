@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shm_monitor.decision.decider import fresh_state, resumed_state
+from shm_monitor.decision.decider import fresh_published, resumed_published
 from shm_monitor.decision.rules import MEBIBYTE, rules
 from shm_monitor.kernels import decide as step
-from shm_monitor.schema import STATE_FIELDS, STATE_HELP, Level, Reason, Unknown, unknown
+from shm_monitor.schema import TRACK_FIELDS, TRACK_HELP, Level, Reason, Unknown, unknown
 from tests.support.engine import MEMORY, Engine, Settings, metric
 
 GPUS = [
@@ -37,13 +37,13 @@ def test_the_kernel_and_the_schema_agree_on_the_columns() -> None:
     times = ("known_since_seconds", "known_until_seconds")
     rest = ("reclaim_events_count", "oom_events_count", "oom_seen_seconds", "pressed_since_seconds", "episodes_count")
     for place, name in enumerate((*names, *times, *rest)):
-        assert STATE_FIELDS[place] == name
+        assert TRACK_FIELDS[place] == name
     for place, reason in enumerate(("level", "forecast", "capacity", "event")):
-        assert STATE_FIELDS[step.EACH + place * step.EACH_WIDTH + step.SINCE] == f"{reason}_since_seconds"
-        assert STATE_FIELDS[step.EACH + place * step.EACH_WIDTH + step.SEEN] == f"{reason}_seen_seconds"
-        assert STATE_FIELDS[step.EACH + place * step.EACH_WIDTH + step.SET_COUNT] == f"{reason}_episodes_count"
-    assert len(STATE_FIELDS) == step.STATE_WIDTH == step.EACH + 4 * step.EACH_WIDTH
-    assert all(STATE_HELP.values())
+        assert TRACK_FIELDS[step.EACH + place * step.EACH_WIDTH + step.SINCE] == f"{reason}_since_seconds"
+        assert TRACK_FIELDS[step.EACH + place * step.EACH_WIDTH + step.SEEN] == f"{reason}_seen_seconds"
+        assert TRACK_FIELDS[step.EACH + place * step.EACH_WIDTH + step.SET_COUNT] == f"{reason}_episodes_count"
+    assert len(TRACK_FIELDS) == step.TRACK_WIDTH == step.EACH + 4 * step.EACH_WIDTH
+    assert all(TRACK_HELP.values())
 
 
 def test_memory_alone_has_a_limit_by_default() -> None:
@@ -95,8 +95,8 @@ def test_a_limit_that_is_not_configured_has_no_numbers() -> None:
     engine.feed([99.0] * 30, "gpu:0.memory_percent")
 
     assert set(engine.verdicts) == {0}
-    assert math.isnan(engine.state("limit"))
-    assert math.isnan(engine.state("target"))
+    assert math.isnan(engine.track("limit"))
+    assert math.isnan(engine.track("target"))
 
 
 def test_no_limit_at_all_decides_nothing() -> None:
@@ -128,7 +128,7 @@ def test_what_slows_down_rather_than_runs_out_has_no_end_to_tell_of(field: str, 
     engine.feed([30.0] * 20 + list(np.arange(31.0, 71.0)) + [90.0] * 20, f"{key}.{field}")
 
     assert {bit for reasons in engine.reasons for bit in reasons} == {Reason.LEVEL}
-    assert all(np.isnan(state[0, step.SECONDS]) for state in engine.states)
+    assert all(np.isnan(track[0, step.SECONDS]) for track in engine.tracks)
 
 
 def test_the_numbers_of_a_reason_stay_as_they_were_when_it_was_set() -> None:
@@ -137,13 +137,13 @@ def test_the_numbers_of_a_reason_stay_as_they_were_when_it_was_set() -> None:
 
     engine.feed([60.0] * 5)
 
-    assert engine.state("forecast_value") == 90 * MEBIBYTE
-    assert engine.state("forecast_limit") == 92 * MEBIBYTE
-    assert engine.state("forecast_capacity") == 100 * MEBIBYTE
-    assert engine.state("forecast_seconds_to_limit") == pytest.approx(2.0)
-    assert engine.state("forecast_mean") == pytest.approx(np.mean([60.0] * 5 + [65, 70, 75, 80, 85, 90]) * MEBIBYTE)
-    assert engine.state("forecast_since_seconds") == pytest.approx(engine.now_ns * 1e-9 - 5)
-    assert engine.state("forecast_episodes_count") == engine.state("episodes_count") == 1
+    assert engine.track("forecast_value") == 90 * MEBIBYTE
+    assert engine.track("forecast_limit") == 92 * MEBIBYTE
+    assert engine.track("forecast_capacity") == 100 * MEBIBYTE
+    assert engine.track("forecast_seconds_to_limit") == pytest.approx(2.0)
+    assert engine.track("forecast_mean") == pytest.approx(np.mean([60.0] * 5 + [65, 70, 75, 80, 85, 90]) * MEBIBYTE)
+    assert engine.track("forecast_since_seconds") == pytest.approx(engine.now_ns * 1e-9 - 5)
+    assert engine.track("forecast_episodes_count") == engine.track("episodes_count") == 1
 
 
 def test_each_reason_latches_by_itself() -> None:
@@ -154,7 +154,7 @@ def test_each_reason_latches_by_itself() -> None:
     assert engine.reasons[60] == Reason.LEVEL | Reason.CAPACITY
     assert engine.reasons[61] == Reason.LEVEL
     assert engine.levels[61] == Level.PRUNE
-    assert engine.state("capacity_episodes_count") == 1
+    assert engine.track("capacity_episodes_count") == 1
 
 
 STALL = "stall.memory_some_percent"
@@ -270,7 +270,7 @@ def test_a_limit_above_the_capacity_presses_at_90_percent_and_warns_once(caplog:
     engine = Engine(Settings(max_memory_usage_mb=4096.0))
     engine.feed([60.0] * 20)
 
-    assert engine.state("limit") == pytest.approx(90 * MEBIBYTE)
+    assert engine.track("limit") == pytest.approx(90 * MEBIBYTE)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "4.0 GB" in line
     assert "100.0 MB" in line
@@ -290,15 +290,15 @@ def test_an_episode_is_one_line_at_its_begin_and_one_at_its_end(caplog: pytest.L
 
 def test_a_takeover_keeps_latches_and_waits_for_nothing() -> None:
     engine = Engine().feed([60.0] * 30).feed([94.0] * 15)
-    pressed_since = engine.state("pressed_since_seconds")
+    pressed_since = engine.track("pressed_since_seconds")
 
     engine.skip(2.0)
     engine.restart(take_over=True)
     engine.feed([94.0] * 3)
 
     assert len(engine.transitions) == 1
-    assert engine.state("pressed_since_seconds") == pressed_since
-    assert engine.state("episodes_count") == 1
+    assert engine.track("pressed_since_seconds") == pressed_since
+    assert engine.track("episodes_count") == 1
 
 
 def test_a_takeover_after_more_than_a_period_forgets_the_latches_and_observes_anew() -> None:
@@ -309,7 +309,7 @@ def test_a_takeover_after_more_than_a_period_forgets_the_latches_and_observes_an
     engine.feed([94.0] * 10)
 
     assert engine.pressed[45:].tolist() == [False] * 5 + [True] * 5
-    assert engine.state("episodes_count") == 2
+    assert engine.track("episodes_count") == 2
 
 
 def test_a_start_without_history_observes_half_a_period_first() -> None:
@@ -338,18 +338,18 @@ def test_a_takeover_is_not_seen_in_the_decisions() -> None:
 @pytest.mark.parametrize("damage", [math.inf, -1.0, math.nan, 0.5, 1e300])
 @pytest.mark.parametrize("name", ["level", "reasons", "episodes_count"])
 def test_a_damaged_state_starts_that_limit_afresh(damage: float, name: str) -> None:
-    state = fresh_state(2)
-    state[:, step.EPISODES] = 3.0
-    state[1, STATE_FIELDS.index(name)] = damage
+    published = fresh_published(2)
+    published[:, step.EPISODES] = 3.0
+    published[1, TRACK_FIELDS.index(name)] = damage
 
-    resumed = resumed_state(state, 2)
+    resumed = resumed_published(published, 2)
 
     assert resumed[0, step.EPISODES] == 3
-    np.testing.assert_array_equal(resumed[1], fresh_state(1)[0])
+    np.testing.assert_array_equal(resumed[1], fresh_published(1)[0])
 
 
 def test_a_state_of_another_shape_is_not_resumed() -> None:
-    np.testing.assert_array_equal(resumed_state(np.zeros((3, 5)), 2), fresh_state(2))
+    np.testing.assert_array_equal(resumed_published(np.zeros((3, 5)), 2), fresh_published(2))
 
 
 def test_a_state_from_the_future_is_forgotten() -> None:
@@ -386,7 +386,7 @@ def test_interpreted_and_compiled_decide_the_same_bits(monkeypatch: pytest.Monke
         for place, percent in enumerate(trace):
             engine.set(EVENTS[0], float(place // 50))
             engine.feed([percent])
-        runs.append((engine.verdicts, np.array(engine.states).tobytes()))
+        runs.append((engine.verdicts, np.array(engine.tracks).tobytes()))
 
     assert len({level for verdict in runs[0][0] for level in [verdict >> 32 & 3]}) == 4
     assert runs[0] == runs[1]

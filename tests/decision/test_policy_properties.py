@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shm_monitor.decision.rules import MEBIBYTE
-from shm_monitor.schema import STATE_FIELDS, Level, Reason
+from shm_monitor.schema import TRACK_FIELDS, Level, Reason
 from tests.support.engine import Engine, Settings
 
 HORIZON_SECONDS, PERIOD_SECONDS = 4.0, 10.0
@@ -74,7 +74,7 @@ def test_the_same_trace_gives_the_same_bits(trace: list[float]) -> None:
     once, again = Engine().feed(trace), Engine().feed(trace)
 
     assert once.verdicts == again.verdicts
-    assert np.array(once.states).tobytes() == np.array(again.states).tobytes()
+    assert np.array(once.tracks).tobytes() == np.array(again.tracks).tobytes()
 
 
 @settings(max_examples=80, deadline=None)
@@ -105,8 +105,8 @@ def test_at_twice_the_rate_the_first_prune_moves_by_at_most_one_old_sample(
 def test_every_prune_has_a_reason_whose_numbers_satisfy_the_table(trace: list[float]) -> None:
     engine = Engine().feed(trace)
 
-    for level, reasons, state in zip(engine.levels, engine.reasons, engine.states, strict=True):
-        number = dict(zip(STATE_FIELDS, state[0], strict=True))
+    for level, reasons, track in zip(engine.levels, engine.reasons, engine.tracks, strict=True):
+        number = dict(zip(TRACK_FIELDS, track[0], strict=True))
         assert (level >= Level.PRUNE) == bool(reasons & ~Reason.UNKNOWN)
         assert (level == Level.CRITICAL) == (Reason.CAPACITY in reasons)
         if Reason.LEVEL in reasons:

@@ -171,7 +171,7 @@ def test_a_limit_doubled_at_run_time_clears_within_the_period_and_2_s(seed: int)
 
     assert engine.transitions[-1] <= 60 + 10 + 2
     assert not engine.pressed[-1]
-    assert engine.state("limit") == pytest.approx(180 * MEBIBYTE)
+    assert engine.track("limit") == pytest.approx(180 * MEBIBYTE)
 
 
 @seeds

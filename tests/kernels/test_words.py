@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shm_monitor.kernels import atomics, decide
-from shm_monitor.schema import PRESSING, STATE_FIELDS, Reason
+from shm_monitor.schema import PRESSING, TRACK_FIELDS, Reason
 from shm_monitor.segment import flags
 
 
@@ -19,7 +19,7 @@ def test_a_compiled_loop_knows_the_mark_of_the_dead() -> None:
 
 
 def test_each_reason_that_presses_has_columns_in_the_order_of_its_bit() -> None:
-    first = [STATE_FIELDS.index(f"{name}_since_seconds") for name in PRESSING]
+    first = [TRACK_FIELDS.index(f"{name}_since_seconds") for name in PRESSING]
 
     assert [1 << place for place in range(len(PRESSING))] == [int(Reason[name.upper()]) for name in PRESSING]
     assert first == [decide.EACH + place * decide.EACH_WIDTH + decide.SINCE for place in range(len(PRESSING))]

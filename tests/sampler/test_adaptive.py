@@ -41,7 +41,7 @@ def test_a_fast_ramp_prunes_in_time_with_adaptive_sampling(percent_per_second: f
     engine = Engine().feed([50.0] * 20)
     plan, began_ns, period_ns = Schedule(engine.now_ns, SECOND_NS), engine.now_ns, SECOND_NS
     plan.take_turn(engine.now_ns)
-    while engine.state("level") < 2 and engine.now_ns - began_ns < 5 * period_ns:
+    while engine.track("level") < 2 and engine.now_ns - began_ns < 5 * period_ns:
         between = plan.between_ns(engine.now_ns, engine.decider.wait_seconds)
         at_ns = between or plan.due_ns
         if not between:
@@ -51,4 +51,4 @@ def test_a_fast_ramp_prunes_in_time_with_adaptive_sampling(percent_per_second: f
         engine.sample(at_ns=at_ns, between=bool(between))
 
     assert engine.record["values"][0, 0] < 100 * 2**20
-    assert engine.state("level") >= 2
+    assert engine.track("level") >= 2

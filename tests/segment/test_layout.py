@@ -13,7 +13,7 @@ from shm_monitor.segment import flags, layout
 from shm_monitor.segment.layout import HEADER, Header, SlotLayout, flaw, plan
 from tests.support.engine import Engine
 
-SLOT = SlotLayout(metric_count=5, rolled_count=2, limit_count=3, state_count=4)
+SLOT = SlotLayout(metric_count=5, rolled_count=2, limit_count=3, track_width=4)
 SCHEMA = b'{"metrics":[]}'
 
 HEADER_GOLDEN = {

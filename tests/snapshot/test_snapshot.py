@@ -264,7 +264,7 @@ PRESSED = {
 
 
 def test_a_limit_says_what_the_policy_remembers() -> None:
-    state = snapshot_of({"memory.usage_bytes": 97.0}, states={"memory": PRESSED}).limits[0]
+    state = snapshot_of({"memory.usage_bytes": 97.0}, tracks={"memory": PRESSED}).limits[0]
 
     assert (state.limit, state.metric, state.level) == ("memory", "memory.usage_bytes", "critical")
     assert state.reasons == ("level", "capacity")
@@ -276,12 +276,12 @@ def test_a_limit_says_what_the_policy_remembers() -> None:
 
 def test_a_limit_that_is_not_pressed_has_no_since() -> None:
     """The policy keeps when it last was; a snapshot tells what is."""
-    assert snapshot_of({}, states={"memory": PRESSED | {"level": 1.0}}).limits[0].since is None
+    assert snapshot_of({}, tracks={"memory": PRESSED | {"level": 1.0}}).limits[0].since is None
 
 
 def test_what_a_limit_does_not_know_is_none() -> None:
-    gone = dict.fromkeys(SCHEMA.states, NAN) | {"reasons": float(Reason.UNKNOWN)}
-    state = snapshot_of({"memory.usage_bytes": NAN}, states={"memory": gone}).limits[0]
+    gone = dict.fromkeys(SCHEMA.track_fields, NAN) | {"reasons": float(Reason.UNKNOWN)}
+    state = snapshot_of({"memory.usage_bytes": NAN}, tracks={"memory": gone}).limits[0]
 
     assert (state.level, state.reasons, state.since, state.capacity) == ("ok", ("unknown",), None, None)
     assert (state.value, state.limit_value, state.seconds_to_limit) == (None, None, None)
@@ -290,7 +290,7 @@ def test_what_a_limit_does_not_know_is_none() -> None:
 
 def test_a_limit_that_is_not_set_is_not_listed() -> None:
     """It would read as "ok", of which nobody knows."""
-    assert snapshot_of({}, states={"memory": {"limit": NAN, "level": 0.0}}).limits == []
+    assert snapshot_of({}, tracks={"memory": {"limit": NAN, "level": 0.0}}).limits == []
 
 
 @pytest.mark.parametrize(("index", "name"), [(0.0, "host"), (1.0, "/job"), (NAN, None)])
@@ -303,7 +303,7 @@ def test_each_level_of_memory_is_told_with_the_swap_that_is_left_to_it(index: fl
 def test_limits_are_read_each_from_its_own_columns() -> None:
     limits = [Limit("cpu", "cpu.cpu_percent", "percent"), Limit("gone", "no.such_metric", "percent")]
     schema = schema_of(USUAL, limits=limits)
-    snapshot = snapshot_of({}, schema, states={"cpu": {"limit": 70.0}, "gone": {"limit": 80.0, "reasons": 64.0}})
+    snapshot = snapshot_of({}, schema, tracks={"cpu": {"limit": 70.0}, "gone": {"limit": 80.0, "reasons": 64.0}})
 
     assert [state.limit_value for state in snapshot.limits] == [70.0, 80.0]
     assert (snapshot.limits[0].value, snapshot.limits[1].value) == (1.0, None)
@@ -311,8 +311,8 @@ def test_limits_are_read_each_from_its_own_columns() -> None:
 
 
 def test_a_limit_of_a_sampler_that_keeps_fewer_columns_is_read_too() -> None:
-    schema = schema_of(USUAL, states=("reasons", "limit"))
-    state = snapshot_of({}, schema, states={"memory": {"limit": 5.0, "reasons": 8.0}}).limits[0]
+    schema = schema_of(USUAL, track_fields=("reasons", "limit"))
+    state = snapshot_of({}, schema, tracks={"memory": {"limit": 5.0, "reasons": 8.0}}).limits[0]
 
     assert (state.limit_value, state.reasons, state.target, state.level) == (5.0, ("event",), None, "ok")
 

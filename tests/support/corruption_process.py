@@ -22,7 +22,7 @@ from typing import Any
 from zlib import crc32
 
 from shm_monitor.errors import MonitorError
-from shm_monitor.schema import STATE_FIELDS, Level, Metric
+from shm_monitor.schema import TRACK_FIELDS, Level, Metric
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.layout import HEADER, SLOT_TAIL, Header
 from shm_monitor.worker.reader import Reader, attach
@@ -42,7 +42,7 @@ SCHEMA = small_schema()._replace(
         Metric("gpu", "throttle_reasons", "bits", "what slows it down", "a test", instance="0", integer=True),
     ),
     facts={"memory": {"scopes": ["host", "/pod"]}, "gpu": {"devices": [{"instance": "0", "index": 0}]}},
-    states=STATE_FIELDS,
+    track_fields=TRACK_FIELDS,
 )
 
 Damage = Callable[[random.Random, bytearray, Header], None]

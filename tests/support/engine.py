@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import MEBIBYTE, rules
 from shm_monitor.kernels import Rolling
-from shm_monitor.schema import STATE_FIELDS, Level, Metric, Reason
+from shm_monitor.schema import TRACK_FIELDS, Level, Metric, Reason
 from shm_monitor.segment.flags import BETWEEN, reasons_of
 
 START_NS = 86_400 * 10**9  # a machine that has been up for a day
@@ -52,7 +52,7 @@ def sample_dtype(metrics: int, rolled: int, limits: int) -> np.dtype[np.void]:
         [(name, "<u8") for name in ("number", "epoch", "mono_ns", "realtime_ns", "verdict")]
         + [("values", "<f8", (metrics,))]
         + [(name, "<f8", (rolled,)) for name in ("means", "maxima", "slopes")]
-        + [("limits", "<f8", (limits, len(STATE_FIELDS))), ("crc", "<u8"), ("number_end", "<u8")]
+        + [("limits", "<f8", (limits, len(TRACK_FIELDS))), ("crc", "<u8"), ("number_end", "<u8")]
     )
 
 
@@ -83,7 +83,7 @@ class Engine:
         self.times: list[float] = []
         self.verdicts: list[int] = []
         self.words: list[list[int]] = []
-        self.states: list[NDArray[np.float64]] = []
+        self.tracks: list[NDArray[np.float64]] = []
         self.record["values"] = np.nan
         if "memory.capacity_bytes" in self.places:
             self.set("memory.capacity_bytes", 100 * MEBIBYTE)
@@ -121,7 +121,7 @@ class Engine:
         self.times.append((self.now_ns - START_NS) / 1e9)
         self.verdicts.append(int(self.record["verdict"][0]) & ~BETWEEN)
         self.words.append([int(word) for word in self.decider.words])
-        self.states.append(self.record["limits"][0].copy())
+        self.tracks.append(self.record["limits"][0].copy())
 
     def skip(self, seconds: float) -> None:
         """Let time pass without a sample."""
@@ -170,6 +170,6 @@ class Engine:
         place = [rule.limit.name for rule in self.rules].index(name)
         return [Reason(reasons_of(words[place])) for words in self.words]
 
-    def state(self, field_name: str, limit: int = 0) -> float:
-        """One number of the newest state."""
-        return float(self.states[-1][limit, STATE_FIELDS.index(field_name)])
+    def track(self, field_name: str, limit: int = 0) -> float:
+        """One number of the newest published track."""
+        return float(self.tracks[-1][limit, TRACK_FIELDS.index(field_name)])

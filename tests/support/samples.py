@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from shm_monitor.schema import STATE_FIELDS, Limit, Metric, Schema, ordered
+from shm_monitor.schema import TRACK_FIELDS, Limit, Metric, Schema, ordered
 from shm_monitor.segment.layout import SLOT_HEAD
 from shm_monitor.segment.view import Sample
 
@@ -54,12 +54,12 @@ def schema_of(
     *tables: Mapping[str, str],
     limits: Sequence[Limit] = (MEMORY,),
     facts: Mapping[str, object] = FACTS,
-    states: tuple[str, ...] = STATE_FIELDS,
+    track_fields: tuple[str, ...] = TRACK_FIELDS,
 ) -> Schema:
     """Return the schema of *tables*, the rolled metrics first."""
     words = [(group, word) for table in tables for group, text in table.items() for word in text.split()]
     metrics = [_metric(group, word) for group, word in words]
-    return Schema(tuple(metrics[at] for at in ordered(metrics)), tuple(limits), COLLECTORS, dict(facts), states)
+    return Schema(tuple(metrics[at] for at in ordered(metrics)), tuple(limits), COLLECTORS, dict(facts), track_fields)
 
 
 def _metric(group: str, word: str) -> Metric:
@@ -73,7 +73,7 @@ def sample_of(
     *,
     default: float = 1.0,
     statistics: Mapping[str, tuple[float, float, float]] | None = None,
-    states: Mapping[str, Mapping[str, float]] | None = None,
+    tracks: Mapping[str, Mapping[str, float]] | None = None,
     number: int = 7,
     verdict: int = 0,
 ) -> Sample:
@@ -82,12 +82,14 @@ def sample_of(
     Args:
         values: by metric name; *default* for the others.
         statistics: mean, maximum and slope by metric name; 0 for the others.
-        states: columns by limit; 0 for the others.
+        tracks: columns by limit; 0 for the others.
     """
     rolled = [(statistics or {}).get(metric.name, (0.0, 0.0, 0.0)) for metric in schema.metrics[: schema.rolled_count]]
     numbers = [values.get(metric.name, default) for metric in schema.metrics]
     numbers += [row[part] for part in range(3) for row in rolled]
-    numbers += [(states or {}).get(limit.name, {}).get(name, 0.0) for limit in schema.limits for name in schema.states]
+    numbers += [
+        (tracks or {}).get(limit.name, {}).get(name, 0.0) for limit in schema.limits for name in schema.track_fields
+    ]
     head = SLOT_HEAD.pack(number, 9, MONO_NS, REALTIME_NS, verdict)
     return Sample(
         number, 9, MONO_NS, REALTIME_NS, verdict, head + struct.pack(f"<{len(numbers)}d", *numbers) + bytes(16)

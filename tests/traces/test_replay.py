@@ -69,7 +69,7 @@ def test_a_replay_is_bit_identical_to_what_the_sampler_decided(tmp_path: Path) -
                 realtime_ns=engine.now_ns,
                 verdict=engine.verdicts[-1],
             )
-            bars.append(engine.states[-1][:, 2:7])
+            bars.append(engine.tracks[-1][:, 2:7])
 
     done = decide_over(read_trace(tmp_path / "t"), GPU)
 
