@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from shm_monitor.decision.rules import Rule
 from shm_monitor.kernels import decide as step
+from shm_monitor.kernels import past
 from shm_monitor.kernels.roll import Samples
 from shm_monitor.schema import REASON_NAMES, TRACK_FIELDS, Level, Reason, names_of_bits
 from shm_monitor.units import amount, duration
@@ -80,10 +81,10 @@ class Track(NamedTuple):
     @classmethod
     def fresh(cls, count: int) -> Track:
         """Return the memory of *count* limits of which nothing is known."""
-        buckets = np.zeros((count, step.BUCKETS, step.BUCKET_WIDTH))
-        buckets[:, :, step.ID] = -1.0
-        recent = np.full((count, step.RECENT_WIDTH), math.nan)
-        recent[:, [step.KNOWN_COUNT, step.RATE]] = 0.0
+        buckets = np.zeros((count, past.BUCKETS, past.BUCKET_WIDTH))
+        buckets[:, :, past.ID] = -1.0
+        recent = np.full((count, past.RECENT_WIDTH), math.nan)
+        recent[:, [past.KNOWN_COUNT, past.RATE]] = 0.0
         return cls(buckets, recent, fresh_published(count))
 
 
@@ -167,7 +168,7 @@ class Decider:
         slots, mono = len(ring), ring["mono_ns"]
         newest_ns = later_ns = int(mono[newest % slots])
         reach_ns = (
-            newest_ns if step.DECIDE.is_compiled else self._tables.timing[step.PERIOD] * 1e9 * _INTERPRETED_PERIODS
+            newest_ns if step.DECIDE.is_compiled else self._tables.timing[past.PERIOD] * 1e9 * _INTERPRETED_PERIODS
         )
         found: list[int] = []
         for number in range(newest, max(newest - slots, 0), -1):

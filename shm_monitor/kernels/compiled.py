@@ -6,10 +6,13 @@ it (65 MB of private memory, most of it LLVM's relocations). So signatures are t
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from threading import Lock, Thread
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 _log = logging.getLogger("shm_monitor.kernels")
@@ -20,11 +23,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 _callable: list[Callable[..., Any]] = []  # what kernels call, until numba hears of it
+_inlined: set[Callable[..., Any]] = set()  # the same, for ever
 
 
 def callable_from_kernels(function: Function) -> Function:
     """Let kernels call *function* when they are compiled, as ``numba.extending.register_jitable``, without numba."""
     _callable.append(function)
+    _inlined.add(function)
     return function
 
 
@@ -92,9 +97,39 @@ def compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]
 
     _tell_numba_what_is_called()
     try:
-        return njit(signature, cache=True, **_OPTIONS)(function)
+        return njit(signature, cache=True, **_OPTIONS)(stamped(function))
     except Exception:  # noqa: BLE001 an error of the function itself is raised again by the next line
         return njit(signature, **_OPTIONS)(function)
+
+
+def stamped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *function* under a name that changes with the files of all that it calls, if they are not its own.
+
+    Numba's cache sees changes of the function's own file only, and finds it by the name. A constant is seen to
+    change if something in its file is called, too.
+    """
+    files = sorted({one.__code__.co_filename for one in _called_by(function)} - {function.__code__.co_filename})
+    if not files:
+        return function
+    stamps = [(file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files]
+    stamp = hashlib.sha256(repr(stamps).encode(errors="surrogateescape")).hexdigest()[:16]
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    copy.__qualname__ = f"{function.__qualname__}_{stamp}"
+    copy.__module__ = function.__module__
+    return copy
+
+
+def _called_by(function: Callable[..., Any]) -> set[FunctionType]:
+    """Return what *function* calls of :func:`callable_from_kernels`, and what that calls."""
+    found: set[FunctionType] = set()
+    ahead = [function]
+    while ahead:
+        one = ahead.pop()
+        called = (one.__globals__.get(name) for name in one.__code__.co_names)
+        new = {each for each in called if isinstance(each, FunctionType) and each in _inlined} - found
+        found |= new
+        ahead += new
+    return found
 
 
 class _NotInCacheError(Exception):
@@ -110,7 +145,7 @@ def _from_cache(function: Callable[..., Any], signature: str) -> Callable[..., A
 
     _tell_numba_what_is_called()
     try:
-        dispatcher: Any = njit(cache=True, **_OPTIONS)(function)
+        dispatcher: Any = njit(cache=True, **_OPTIONS)(stamped(function))
         dispatcher._compiler.compile = refuse  # there is no public way to have the cache alone
         dispatcher.compile(signature)
         dispatcher.disable_compile()

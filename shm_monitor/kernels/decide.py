@@ -1,7 +1,7 @@
 """The kernel ``decide``: the level and the reasons of each limit, from one sample to the next.
 
 It is a scalar loop that also runs uncompiled, with the same results: a sampler on a cold cache does not wait for the
-compiler. All of it is in one file for numba, whose cache sees changes of the calling function's file only.
+compiler.
 
 What runs out (memory) is decided in shares of its capacity, so that a limit that is resized in place needs no new
 history; a rate has no capacity and is decided as it is. Times are seconds of the monotonic clock.
@@ -19,8 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.kernels.compiled import Kernel, callable_from_kernels, read_only
+from shm_monitor.kernels.past import (
+    ID,
+    KNOWN_COUNT,
+    PARTS,
+    PERIOD,
+    RATE,
+    RISE_SEEN,
+    ROUNDING,
+    Floats,
+    look_back,
+    take,
+)
 
-Floats = NDArray[np.float64]
 Words = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
@@ -29,8 +40,6 @@ Integers = NDArray[np.int64]
 (RECLAIM_COUNT, OOM_COUNT, OOM_SEEN, PRESSED_SINCE, EPISODES, EACH) = range(10, 16)
 (SINCE, SEEN, SET_VALUE, SET_MEAN, SET_LIMIT, SET_CAPACITY, SET_SECONDS, SET_COUNT, EACH_WIDTH) = range(9)
 TRACK_WIDTH = EACH + 4 * EACH_WIDTH
-BARS = slice(LIMIT, MEAN + 1)  # what a replay keeps of each sample
-BARS_WIDTH = MEAN + 1 - LIMIT
 _FORECAST_SEEN, _EVENT_SEEN = EACH + EACH_WIDTH + SEEN, EACH + 3 * EACH_WIDTH + SEEN
 _LEVEL_BIT, _FORECAST_BIT, _CAPACITY_BIT, _EVENT_BIT, _UNKNOWN_BIT = 1, 2, 4, 8, 16
 
@@ -39,30 +48,12 @@ VALUE, ROOM, RECLAIMS, OOMS, STALL, URGENT, COLUMNS_WIDTH = range(7)
 # Limit (NaN: 90 % of the capacity), constant capacity (NaN: none), target as a share of the limit (NaN: switched off),
 # and how far out the level is: the limit counts for the innermost level that has a capacity, the others have 90 %.
 CEILING, ROOM_CONSTANT, TARGET_SHARE, DEPTH, BOUNDS_WIDTH = range(5)
-PERIOD, HORIZON, TIMING_WIDTH = range(3)
-
-# The track of a limit: buckets of a sixteenth of the period, and the newest readings.
-PARTS = 16
-_RISES_PERIODS = 6  # so long the peak of a rise that came to nothing counts
-BUCKETS = PARTS * (_RISES_PERIODS + 2)  # a power of two, so that a bit mask wraps them around
-_MASK = BUCKETS - 1
-(ID, COUNT, TIME, VALUES, TIMES, PRODUCTS, SQUARES, TOP, RISE_TOP, LASTED, AREA, OVER_LASTED, OVER_COUNT) = range(13)
-BUCKET_WIDTH = 13
-KNOWN_COUNT, RISE_SEEN, RATE, TIME_0, VALUE_0, TIME_1, VALUE_1, TIME_2, VALUE_2, RECENT_WIDTH = range(10)
 
 _BRIM = 0.97  # CAPACITY: share of the capacity
 _DEFAULT_LIMIT = 0.9  # of the capacity, where no limit is set or it lies above the capacity
 _OVER = 1 / 3  # LEVEL: share of the last period over the limit; 0.2 pressed 24 of 30 plateaus with spikes
-_CALM_PERIODS = 3  # LEVEL also ends when so many periods hold no more time over the limit than that
-_STRAIGHT = 0.85  # a line's least R2: a step has 0.80 at most; 0.9 lost 4 of 36 steps with a ramp behind
-_SURE = 5.0  # a line's least t statistic
-_FADING = 0.25  # of the slope: so much the newest part of a line still rises
-_MARGIN = 0.1  # of the headroom: so much higher than an earlier rise is news
 _STALLED_PERCENT = 10.0  # EVENT: share of the time that some task waited for memory
-_SHOWN_HORIZONS = 10.0  # below the target, seconds to the end are told of a line that ends within so many horizons
-_SHOWN_PERIODS = 100.0  # from the target on, within so many periods: farther ahead a line of one period says nothing
 _LOST_PERIODS = 1.1  # without a reading for longer, nothing older counts
-_ROUNDING = 1e-6
 _WAIT_SHARE = 0.125  # of the time until memory is full, until it is looked at again: 4 readings use half of that time
 
 # What decide returns.
@@ -70,173 +61,6 @@ PRESSED_CHANGED, LIMIT_ABOVE_CAPACITY = 1, 2
 
 # Bits of a verdict word, as segment/flags.py has them; bit 0 comes in: a sample between two turns, of memory alone.
 _LEVEL_SHIFT, _REASONS_SHIFT, _SHED_SHIFT, _SHED_MOST, _BETWEEN = 32, 34, 51, 4095, 1
-
-
-@callable_from_kernels
-def line(count: float, time: float, mean: float, times: float, products: float, squares: float, value: float) -> float:
-    """Return the slope of a line through *count* older readings, at least 3, and *value* at time 0; 0 where it is none.
-
-    The older ones come as mean time and value and the sums of squares and products about them. *value* counts only up
-    to the highest one that still makes a line (closed form), so that raising it never lowers the result.
-    """
-    share = count / (count + 1.0)
-    spread, lever = times + share * time * time, -share * time
-    need = max(_STRAIGHT, _SURE * _SURE / (_SURE * _SURE + count - 1.0))  # of R2: the t statistic of count + 1 readings
-    # R2 >= need is a quadratic inequality in value - mean.
-    a = lever * lever - need * spread * share
-    b = 2.0 * lever * products
-    c = products * products - need * spread * squares
-    discriminant = b * b - 4.0 * a * c
-    if discriminant < 0.0 or a >= 0.0:
-        return 0.0
-    root = math.sqrt(discriminant)
-    rise = min(value - mean, (-b - root) / (2.0 * a) + 1e-12)
-    if rise < (-b + root) / (2.0 * a) - 1e-12:
-        return 0.0
-    return max((products + lever * rise) / spread, 0.0)
-
-
-@callable_from_kernels
-def fast_line(recent: Floats, now: float, value: float) -> float:
-    """Return the slope of the line through the newest three readings and *value*; 0 where it is none."""
-    count = time = mean = times = products = squares = 0.0
-    for place in range(TIME_0, RECENT_WIDTH, 2):
-        count += 1.0
-        time_off, value_off = recent[place] - now - time, recent[place + 1] - mean
-        time, mean = time + time_off / count, mean + value_off / count
-        times += time_off * (time_off - time_off / count)
-        products += time_off * (value_off - value_off / count)
-        squares += value_off * (value_off - value_off / count)
-    return line(count, time, mean, times, products, squares, value)
-
-
-@callable_from_kernels
-def earlier_peak(buckets: Floats, here: int, back: int) -> float:
-    """Return the highest value of the rises that came to nothing before bucket *here* - *back*; -inf for none."""
-    peak = -np.inf
-    for older in range(back + 1, PARTS * _RISES_PERIODS + back + 1):
-        bucket = buckets[(here - older) & _MASK]
-        if bucket[ID] == here - older:
-            peak = max(peak, bucket[RISE_TOP])
-    return peak
-
-
-@callable_from_kernels
-def take(
-    buckets: Floats, recent: Floats, here: int, now: float, value: float, limit: float, lasted: float, rises: bool
-) -> None:
-    """Take the reading *value* into the track; *lasted* are the seconds since the one before."""
-    bucket = buckets[here & _MASK]
-    if bucket[ID] != here:
-        bucket[:] = 0.0
-        bucket[ID], bucket[TOP], bucket[RISE_TOP] = here, -np.inf, -np.inf
-    bucket[COUNT] += 1.0
-    time_off, value_off = now - bucket[TIME], value - bucket[VALUES]
-    bucket[TIME] += time_off / bucket[COUNT]
-    bucket[VALUES] += value_off / bucket[COUNT]
-    bucket[TIMES] += time_off * (now - bucket[TIME])
-    bucket[PRODUCTS] += time_off * (value - bucket[VALUES])
-    bucket[SQUARES] += value_off * (value - bucket[VALUES])
-    bucket[TOP] = max(bucket[TOP], value)
-    if rises:
-        bucket[RISE_TOP] = max(bucket[RISE_TOP], value)
-    bucket[LASTED] += lasted
-    bucket[AREA] += lasted * value
-    if value > limit:
-        bucket[OVER_LASTED] += lasted
-        bucket[OVER_COUNT] += 1.0
-    if recent[KNOWN_COUNT] > 0.0 and now > recent[TIME_2]:
-        recent[RATE] = (value - recent[VALUE_2]) / (now - recent[TIME_2])
-    recent[KNOWN_COUNT] += 1.0
-    recent[TIME_0], recent[VALUE_0] = recent[TIME_1], recent[VALUE_1]
-    recent[TIME_1], recent[VALUE_1] = recent[TIME_2], recent[VALUE_2]
-    recent[TIME_2], recent[VALUE_2] = now, value
-
-
-@callable_from_kernels
-def look_back(
-    buckets: Floats,
-    recent: Floats,
-    now: float,
-    value: float,
-    limit: float,
-    target: float,
-    lasted: float,
-    timing: Floats,
-    observed: bool,
-    runs_out: bool,
-    latched: bool,
-) -> tuple[float, float, float, float, float, float, bool, bool, float]:
-    """Go back over the period once, from *value* at *now*, which is not in the track yet.
-
-    Returns:
-        The time-weighted mean, the maximum, the seconds over the limit, the readings over it, all readings, the seconds
-        over the limit in the last _CALM_PERIODS (of one unless *latched*: only the end of LEVEL asks), whether the end
-        is near, whether this is a rise, and the seconds to the end (NaN where no line leads there).
-    """
-    period, horizon = timing[PERIOD], timing[HORIZON]
-    width = period / PARTS
-    here = math.floor(now / width + _ROUNDING)
-    seconds, area, over_seconds, over_count, top = lasted, lasted * value, 0.0, 0.0, value
-    if value > limit:
-        over_seconds, over_count = lasted, 1.0
-    coming = rises = False
-    ends, newest_slope = np.nan, -1.0
-    if (
-        runs_out and observed and recent[KNOWN_COUNT] >= 3.0 and value > limit
-    ):  # the fast window sees as far as it is long
-        slope = fast_line(recent, now, value)
-        if slope > 0.0 and 1.0 - value <= min(horizon, now - recent[TIME_0]) * slope:
-            coming, ends = True, (1.0 - value) / slope
-    count = time = mean = times = products = squares = 0.0
-    for back in range(PARTS + 1):
-        bucket = buckets[(here - back) & _MASK]
-        if bucket[ID] != here - back:
-            continue
-        seconds, area, over_seconds = seconds + bucket[LASTED], area + bucket[AREA], over_seconds + bucket[OVER_LASTED]
-        over_count, top = over_count + bucket[OVER_COUNT], max(top, bucket[TOP])
-        # Moments about the means, with times from now on. Source: Chan, Golub, LeVeque 1983.
-        both = count + bucket[COUNT]
-        time_off, value_off = bucket[TIME] - now - time, bucket[VALUES] - mean
-        share, weight = bucket[COUNT] / both, count * bucket[COUNT] / both
-        count, time, mean = both, time + time_off * share, mean + value_off * share
-        times = times + bucket[TIMES] + time_off * time_off * weight
-        products = products + bucket[PRODUCTS] + time_off * value_off * weight
-        squares = squares + bucket[SQUARES] + value_off * value_off * weight
-        if not runs_out or count < 3.0 or now - (here - back) * width < 0.25 * horizon:
-            continue
-        lever = count / (count + 1.0)
-        spread, raised = times + lever * time * time, products - lever * time * (value - mean)
-        if newest_slope < 0.0:  # the shortest window that rises at all
-            newest_slope = min(raised / spread, (value - recent[VALUE_1]) / (now - recent[TIME_1]))
-        if coming or not observed or (value < target and not math.isnan(ends)):
-            continue
-        if raised <= 0.0:
-            continue
-        useful = horizon  # seconds: a line that ends later tells nothing new
-        if math.isnan(ends):
-            useful = _SHOWN_PERIODS * period if value >= target else _SHOWN_HORIZONS * horizon
-        if raised * useful < (1.0 - value) * spread:  # a line is never steeper than the least squares, which cost less
-            continue
-        slope = line(count, time, mean, times, products, squares, value)
-        if slope > 0.0 and newest_slope >= _FADING * slope:
-            left = (1.0 - value) / slope
-            if math.isnan(ends) and left <= useful:
-                ends = left
-            if value >= target and 1.0 - value <= horizon * slope:
-                rises = True
-                past = earlier_peak(buckets, here, back)
-                if past == -np.inf or value > min(past + _MARGIN * (1.0 - past), limit):
-                    coming, ends = True, left
-    calm_seconds = over_seconds
-    for back in range(PARTS + 1, _CALM_PERIODS * PARTS + 1 if latched else 0):
-        bucket = buckets[(here - back) & _MASK]
-        if bucket[ID] == here - back:
-            calm_seconds += bucket[OVER_LASTED]
-    average = area / seconds if seconds > 0.0 else value
-    if ends < 0.0:  # noqa: PLR1730  a NaN stays one, which max() does not promise
-        ends = 0.0
-    return average, top, over_seconds, over_count, count + 1.0, calm_seconds, coming, rises, ends
 
 
 @callable_from_kernels
@@ -323,7 +147,7 @@ def decide(
             if known:
                 s[KNOWN_SINCE] = now
         # A sample may come a little late: half an interval counts as observed.
-        observed = known and now - s[KNOWN_SINCE] > 0.5 * period - _ROUNDING - 0.5 * min(gap, 0.1 * period)
+        observed = known and now - s[KNOWN_SINCE] > 0.5 * period - ROUNDING - 0.5 * min(gap, 0.1 * period)
 
         seconds, coming, calm = np.nan, False, np.nan
         mean, top, over_seconds, over_count, count = np.nan, np.nan, 0.0, 0.0, 1.0
@@ -345,7 +169,7 @@ def decide(
             s[KNOWN_UNTIL], s[MEAN], s[MAXIMUM] = now, mean * scale, top * scale
             if rises:
                 recent[place, RISE_SEEN] = now
-            here = math.floor(now / (period / PARTS) + _ROUNDING)
+            here = math.floor(now / (period / PARTS) + ROUNDING)
             take(
                 buckets[place], recent[place], here, now, value, high, lasted, now - recent[place, RISE_SEEN] <= period
             )
@@ -369,7 +193,7 @@ def decide(
             s[OOM_SEEN] = now
 
         seen, over = 0, 0
-        most_part = over_count >= max(2.0, _OVER * count - _ROUNDING) and over_seconds >= _OVER * period - _ROUNDING
+        most_part = over_count >= max(2.0, _OVER * count - ROUNDING) and over_seconds >= _OVER * period - ROUNDING
         if observed and value > high and mean > low and most_part:
             seen |= _LEVEL_BIT
         if observed and coming:
@@ -380,7 +204,7 @@ def decide(
         if killed or (observed and reclaimed and (value > high or (value >= low and stalled > _STALLED_PERCENT))):
             seen |= _EVENT_BIT
         if known:
-            if top < low or calm < _OVER * period - _ROUNDING:
+            if top < low or calm < _OVER * period - ROUNDING:
                 over |= _LEVEL_BIT
             if not now - s[_FORECAST_SEEN] <= period:
                 over |= _FORECAST_BIT
@@ -429,47 +253,9 @@ def decide(
     return told
 
 
-@callable_from_kernels
-def run(
-    mono: Words,
-    values: Floats,
-    start: int,
-    stop: int,
-    columns: Integers,
-    bounds: Floats,
-    timing: Floats,
-    buckets: Floats,
-    recent: Floats,
-    state: Floats,
-    words: Words,
-    verdicts: Words,
-    bars: Floats,
-) -> None:
-    """Take the samples *start* to *stop* - 1 of a trace, whose rows are in order.
-
-    Args:
-        mono, values: shapes (n,) and (n, metrics).
-        words, verdicts: results for each row, shapes (n, limits) and (n,); of the verdicts bit 0 is read.
-        bars: result, shape (n, limits, BARS_WIDTH): limit, target, capacity, seconds to the end and mean as they were.
-        columns, bounds, timing, buckets, recent, state: as for :func:`decide`.
-    """
-    now, wait = np.zeros(state.shape[0], np.uint64), np.empty(1)
-    if start > 0:
-        now[:] = words[start - 1]
-    for row in range(start, stop):
-        one = slice(row, row + 1)
-        decide(mono[one], values[row], columns, bounds, timing, buckets, recent, state, now, verdicts[one], wait)
-        words[row] = now
-        for place in range(state.shape[0]):
-            for bar in range(BARS_WIDTH):
-                bars[row, place, bar] = state[place, LIMIT + bar]
-
-
-_FLOATS, _TABLE, _WORDS = "float64[::1]", "float64[:, ::1]", "uint64[::1]"
-_RULES = (read_only("int64", 2, "C"), read_only("float64", 2, "C"), read_only("float64", 1, "C"))
-_TRACK = ("float64[:, :, ::1]", _TABLE, _TABLE)
+WORDS = "uint64[::1]"
+RULES = (read_only("int64", 2, "C"), read_only("float64", 2, "C"), read_only("float64", 1, "C"))
+TRACK = ("float64[:, :, ::1]", "float64[:, ::1]", "float64[:, ::1]")
 _SAMPLE = (read_only("uint64", 1), read_only("float64", 1, "C"))
-_TRACE = (read_only("uint64", 1), read_only("float64", 2, "C"), "int64", "int64")
 
-DECIDE = Kernel(decide, f"int64({', '.join((*_SAMPLE, *_RULES, *_TRACK, _WORDS, _WORDS, _FLOATS))})")
-RUN = Kernel(run, f"void({', '.join((*_TRACE, *_RULES, *_TRACK, 'uint64[:, ::1]', _WORDS, 'float64[:, :, ::1]'))})")
+DECIDE = Kernel(decide, f"int64({', '.join((*_SAMPLE, *RULES, *TRACK, WORDS, WORDS, 'float64[::1]'))})")

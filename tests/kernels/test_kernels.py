@@ -142,6 +142,51 @@ print([kernel.load() for kernel in of_one_sample()], [kernel.is_compiled for ker
     assert start(code, environ=environ, path=root) == "[True, True] [True, True]"
 
 
+KERNEL = """
+from shm_monitor.kernels.compiled import Kernel
+from far import twice
+
+def kernel(value):
+    return twice(value)
+
+KERNEL = Kernel(kernel, "float64(float64)")
+"""
+FAR = """
+from shm_monitor.kernels.compiled import callable_from_kernels
+
+@callable_from_kernels
+def twice(value):
+    return 2.0 * once(value)
+
+@callable_from_kernels
+def once(value):
+    return {} * value
+"""
+
+
+def test_a_change_in_another_file_that_a_kernel_calls_compiles_it_anew(tmp_path: Path) -> None:
+    """Numba's cache looks at the file of the kernel alone."""
+    files, cache = tmp_path / "files", tmp_path / "cache"
+    files.mkdir()
+    (files / "near.py").write_text(KERNEL)
+    environ = {"NUMBA_CACHE_DIR": str(cache), "PATH": os.environ["PATH"]}
+    code = f"""
+import sys
+sys.path[:0] = [{str(files)!r}, *sys.argv[1:]]
+from near import KERNEL
+before = KERNEL.load()
+KERNEL.compile()
+print(before, KERNEL.run(5.0))
+"""
+    said: list[str] = []
+    for factor in ("1.0", None, "3.00"):
+        if factor:
+            (files / "far.py").write_text(FAR.format(factor))
+        said.append(start(code, environ=environ, path=Path(__file__).parents[2]))
+
+    assert said == ["False 10.0", "True 10.0", "False 30.0"]
+
+
 def test_the_compiler_is_the_first_to_go(tmp_path: Path) -> None:
     code = """
 import os, resource, sys
