@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     _add_inject(verbs)
     _add_housekeeping(verbs)
     _add_config(verbs)
+    _add_desk(verbs)
     return top
 
 
@@ -211,6 +212,13 @@ def _add_config(verbs: argparse._SubParsersAction[_Parser]) -> None:
     _config_options(show)
     init = _verb_parser(shown, "init", "template:init", "write a .env with every setting in it, as comments")
     init.add_argument("-o", "--output", default=".env", metavar="FILE", help="never overwritten; - for stdout")
+
+
+def _add_desk(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    shown = _verb_parser(verbs, "open", "open:open_dashboard", "open the dashboard of a running API in the browser")
+    shown.add_argument("--url", help="of the API; else where $SHM_MONITOR_BIND says, else http://127.0.0.1:8909")
+    completion = _verb_parser(verbs, "completion", "completion:completion", "print what a shell needs to complete")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help='bash, zsh: eval "$(...)"; fish: | source')
 
 
 def _config_options(one: argparse.ArgumentParser) -> None:
