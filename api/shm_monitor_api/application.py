@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import shm_monitor as sm
+from shm_monitor.traces.what_if import WhatIf
 from shm_monitor_api import bodies, openapi, problems
 from shm_monitor_api.guard import OPEN_PATH, Guard
 from shm_monitor_api.negotiation import EVENT_FORMATS, METRICS_FORMATS
-from shm_monitor_api.queries import EPISODES, HISTORY, parameters
+from shm_monitor_api.queries import EPISODES, HISTORY, REPLAY, parameters
 from shm_monitor_api.service import Service
 from shm_monitor_api.settings import ApiConfig
 
@@ -106,6 +107,7 @@ def _operations() -> dict[str, dict[str, Any]]:
         "/workers": _data(bodies.PresentWorkers),
         "/episodes": _data(bodies.EpisodeEvents, 422, parameters=parameters(EPISODES)),
         "/schema": _data(bodies.SchemaTable),
+        "/replay": _data(WhatIf, 422, parameters=parameters(REPLAY)),
     }
     metrics = openapi.text_responses("The series", METRICS_FORMATS, 503)
     events = openapi.text_responses("The events, without an end", EVENT_FORMATS, 406, 503)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 import shm_monitor as sm
+from shm_monitor.traces.what_if import WhatIf
 from shm_monitor_api import bodies, problems
 from shm_monitor_api.negotiation import DATA_FORMATS, JSON
 from shm_monitor_api.problems import Problem
@@ -30,6 +31,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     bodies.PresentWorkers,
     bodies.EpisodeEvents,
     bodies.SchemaTable,
+    WhatIf,
     bodies.Liveness,
     bodies.Alive,
     bodies.Ready,

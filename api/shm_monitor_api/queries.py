@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
+from shm_monitor.config.bounds import BOUNDS, Number
+from shm_monitor.traces.what_if import SETTINGS
 from shm_monitor_api.problems import FieldError
 
 NAMES_MAX_LENGTH = 8192
@@ -42,6 +44,15 @@ HISTORY: dict[str, Any] = {"since": _SINCE, "seconds": _SECONDS, "metrics": _NAM
 EPISODES: dict[str, Any] = {"since": _AFTER}
 
 
+def _of_setting(bounds: Number) -> Any:
+    """Return the type of a parameter that is a setting; 0 is left out where it is the lower end."""
+    low = {"ge": bounds.low} if bounds.low else {"gt": 0}
+    return Annotated[float, Meta(le=bounds.high, description=f"to try; {bounds.unit}", **low)]
+
+
+REPLAY: dict[str, Any] = {key: _of_setting(one) for key in SETTINGS if isinstance(one := BOUNDS[key], Number)}
+
+
 class InvalidQueryError(Exception):
     """Some parameters cannot be obeyed."""
 
@@ -66,6 +77,15 @@ def episodes_query(query: bytes) -> EpisodesQuery:
         InvalidQueryError: a value is not of its type or out of its bounds.
     """
     return EpisodesQuery(**_parsed(query, EPISODES))
+
+
+def replay_query(query: bytes) -> dict[str, float]:
+    """Return the settings that *query* would try.
+
+    Raises:
+        InvalidQueryError: a value is not of its type or out of its bounds.
+    """
+    return _parsed(query, REPLAY)
 
 
 def _parsed(query: bytes, types: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ somebody asks for the document.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from shm_monitor_api.events import EventStream
 from shm_monitor_api.guard import OPEN_PATH
 from shm_monitor_api.pages import pages
 from shm_monitor_api.readings import Readings
+from shm_monitor_api.replaying import Replayer, ReplayRoute
 from shm_monitor_api.routes import DataRoutes
 from shm_monitor_api.stopping import while_serving
 from shm_monitor_api.streams import StreamRoutes
@@ -35,6 +36,7 @@ class Service:
     Attributes:
         config: how it is served.
         stream: the events.
+        replayer: answers what other settings would have decided.
         endpoints: of each path that has data; routes are tried in order, and those asked most come first.
         pages: of each path that a person looks at.
     """
@@ -43,6 +45,7 @@ class Service:
         self.config = config
         readings = Readings(reader_of(config.name))
         self.stream = EventStream(readings, max_clients=config.max_event_clients)
+        self.replayer = Replayer()
         data, streams = DataRoutes(readings, config), StreamRoutes(readings, self.stream)
         self.endpoints: dict[str, Endpoint] = {
             "/resources/all": data.get_all,
@@ -60,12 +63,19 @@ class Service:
             "/workers": data.get_workers,
             "/episodes": data.get_episodes,
             "/schema": data.get_schema,
+            "/replay": ReplayRoute(readings, self.replayer).get_replay,
         }
         self.pages = pages()
 
-    def while_serving(self, _: object) -> AbstractAsyncContextManager[None]:
-        """Return the lifespan of an application: the stream is open during it."""
-        return while_serving(self.stream)
+    @asynccontextmanager
+    async def while_serving(self, _: object) -> AsyncIterator[None]:
+        """Have the stream open, and keep what replays for a while after each use."""
+        self.replayer.lingers = True
+        try:
+            async with while_serving(self.stream):
+                yield
+        finally:
+            self.replayer.close()
 
 
 def reader_of(name: str | None) -> sm.Reader:

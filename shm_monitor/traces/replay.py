@@ -67,7 +67,9 @@ def replay(trace: Trace, config: ReplayConfig, *, progress: Callable[[int], obje
     return decide_over(trace, config, progress=progress).report()
 
 
-def decide_over(trace: Trace, config: ReplayConfig, *, progress: Callable[[int], object] | None = None) -> Replayed:
+def decide_over(
+    trace: Trace, config: ReplayConfig, *, progress: Callable[[int], object] | None = None, compiled: bool = True
+) -> Replayed:
     """Return the decisions of *config* over *trace*, bit for bit those of a sampler that began with it.
 
     A day at 1 Hz takes 0.1 s once the kernel is compiled (4 s the first time on a machine).
@@ -76,6 +78,7 @@ def decide_over(trace: Trace, config: ReplayConfig, *, progress: Callable[[int],
         trace: the readings.
         config: the settings to try.
         progress: called with the number of samples done since the last call.
+        compiled: whether the kernel is compiled first; a few thousand decisions take less time than that.
 
     Raises:
         TraceError: the trace is empty, or *config* limits nothing that is in it.
@@ -86,6 +89,8 @@ def decide_over(trace: Trace, config: ReplayConfig, *, progress: Callable[[int],
         seen = "it has no limit in this configuration" if len(trace) else "it has no sample"
         allowed = "limits are on memory.usage_bytes, cpu.cpu_percent, network.usage_bytes_per_second, gpu:N.…_percent"
         raise TraceError(trace.source or "the trace", seen, allowed)
+    if compiled:
+        step.RUN.compile()
     run = _Run(trace, config, chosen)
     for start in range(0, len(trace), _CHUNK):
         stop = min(start + _CHUNK, len(trace))
@@ -109,7 +114,6 @@ class _Run:
         self._words = np.zeros((count, len(chosen)), np.uint64)
         self._verdicts = trace.verdicts & np.uint64(BETWEEN)
         self._bars = np.full((count, len(chosen), step.BARS_WIDTH), np.nan)
-        step.RUN.compile()
 
     def take(self, start: int, stop: int) -> None:
         """Decide over the samples *start* to *stop* - 1."""

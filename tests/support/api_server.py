@@ -41,6 +41,7 @@ PATHS = (
     "/workers",
     "/episodes",
     "/schema",
+    "/replay",
 )
 
 
