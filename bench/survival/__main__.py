@@ -1,0 +1,61 @@
+"""Run scenarios, store what they show, and write the page. ``--page`` only writes it."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+
+from bench.survival import __doc__ as what
+from bench.survival.page import read, store, write_page
+from bench.survival.scenario import SEARCH_RUNS, Contender, Measured, Stored, scenarios
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    known = scenarios()
+    parser = argparse.ArgumentParser(prog="python -m bench.survival", description=what)
+    parser.add_argument("names", nargs="*", metavar="SCENARIO", help=f"of {', '.join(known)}; all of them by default")
+    parser.add_argument("--runs", type=int, default=20, help="of each contender (20)")
+    parser.add_argument("--only", default="", help="only contenders with these words in their label")
+    parser.add_argument("--more", action="store_true", help="add to the runs that are stored, up to --runs")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page")
+    given = parser.parse_args()
+    unknown = [name for name in given.names if name not in known]
+    if unknown:
+        parser.error(f"no scenario {unknown[0]!r}; there are: {', '.join(known)}")
+    if not given.page:
+        for name in given.names or known:
+            chosen = [one for one in known[name].contenders if given.only in one.label]
+            measure(name, chosen, given.runs, more=given.more)
+    write_page()
+
+
+def measure(name: str, contenders: list[Contender], runs: int, *, more: bool) -> None:
+    """Run *contenders* in turns, so that a busy minute meets all of them; what is stored of others stays."""
+    stored = read(name) or Stored("")
+    stored.machine = (
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores, up to {runs} runs of each"
+    )
+    if not more:
+        names = {one.label for one in contenders}
+        stored.measured = [one for one in stored.measured if one.label not in names]
+    for _ in range(runs):
+        for contender in contenders:
+            measured = stored.of(contender)
+            if _is_open(measured, contender, runs):
+                measured.runs.append(contender.run())
+                last = measured.runs[-1]
+                print(f"{name}: {contender.label}: {last.ended} {last.seconds:.1f} s", flush=True)
+                store(name, stored)
+
+
+def _is_open(measured: Measured, contender: Contender, runs: int) -> bool:
+    """Return whether *contender* is to be run once more."""
+    if contender.kind == "fixed":
+        return len(measured.runs) < min(SEARCH_RUNS, runs) and len(measured.finished) == len(measured.runs)
+    return len(measured.runs) < min(runs, contender.runs or runs)
+
+
+if __name__ == "__main__":
+    main()
