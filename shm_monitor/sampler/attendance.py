@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from shm_monitor.sampler.rounds import Candidate, Rounds, shares
+from shm_monitor.sampler.rise import Rise
+from shm_monitor.sampler.rounds import Candidate, Need, Rounds, shares
 from shm_monitor.schema import Level
 from shm_monitor.segment.flags import level_of, reasons_of, request_word, verdict_word
 from shm_monitor.segment.presence import HAS_PRESENCE, UNKNOWN_BYTES, Register, held_bytes_of
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHOWN_SECONDS = 10.0  # calm, what workers hold is looked up so often, for people
+ROUND_LOOK_SECONDS = 0.1  # while somebody is asked, memory is looked at so often: what is given back is seen soon
+
+
+class Over(NamedTuple):
+    """The level of memory that is furthest over its target.
+
+    Args:
+        size_bytes: usage less target; negative below it, NaN where nothing is known.
+        room_bytes: between target and limit.
+        place: which one it is, among those of memory.
+    """
+
+    size_bytes: float = math.nan
+    room_bytes: float = 0.0
+    place: int = 0
 
 
 class Told(NamedTuple):
@@ -39,15 +56,21 @@ class Attendance:
         self._register = Register(name)
         self._clock = clock
         self._workers: dict[int, Candidate] = {}
-        self._rounds = Rounds()
+        self._rounds, self._rise = Rounds(), Rise()
         self._looked_at = float("-inf")
 
-    def turn(self, memory: int, others: int, deficit_bytes: float) -> Told | None:
+    @property
+    def wait_seconds(self) -> float:
+        """In how many seconds memory should be looked at again; infinite while nobody is asked."""
+        is_asked = any(worker.request_bytes for worker in self._workers.values())
+        return ROUND_LOOK_SECONDS if is_asked else math.inf
+
+    def turn(self, memory: int, others: int, over: Over) -> Told | None:
         """Return what each worker is told; None while nobody has presented itself.
 
         Args:
             memory: the worst verdict of a limit of memory; others: of any other limit.
-            deficit_bytes: how much that limit is over its target.
+            over: how much the level of memory that is furthest over its target is over it.
         """
         if not HAS_PRESENCE or not self._register.exists:
             return None
@@ -56,10 +79,11 @@ class Attendance:
         if level >= Level.WARN or now - self._looked_at >= SHOWN_SECONDS:
             self._looked_at = now
             self._look(present)
+        self._rise.turn(over.size_bytes, over.place, now)
         seen = [worker for worker in present if worker.pid and worker.held_bytes]
-        self._rounds.turn(
-            seen, deficit_bytes if level >= Level.PRUNE else 0.0, now, is_critical=level is Level.CRITICAL
-        )
+        deficit = over.size_bytes if level >= Level.PRUNE and over.size_bytes > 0 else 0.0
+        need = Need(deficit, over.room_bytes, self._rise.rate)
+        self._rounds.turn(seen, need, now, is_critical=level is Level.CRITICAL)
         verdicts, requests = {}, {}
         for worker in present:
             if worker.pid:  # one that cannot be seen is told what everybody is
@@ -81,6 +105,7 @@ class Attendance:
         for worker in present:
             record = self._register.record(worker.slot)
             worker.weight = record.weight if record.weight > 0 else 1.0
+            worker.answered_round = record.answered_round
             worker.sheddable_bytes = None if record.sheddable_bytes == UNKNOWN_BYTES else record.sheddable_bytes
             worker.held_bytes = max(held_bytes_of(worker.pid) - record.base_bytes, 0) if worker.pid else 0
         share_of = shares(present)

@@ -19,7 +19,7 @@ from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
 from shm_monitor.errors import FencedError
 from shm_monitor.kernels import Rolling
-from shm_monitor.sampler.attendance import Attendance
+from shm_monitor.sampler.attendance import Attendance, Over
 from shm_monitor.sampler.episodes import Episodes
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("shm_monitor.sampler")
 
-_TARGET = TRACK_FIELDS.index("target")
+_TARGET, _LIMIT = TRACK_FIELDS.index("target"), TRACK_FIELDS.index("limit")
 
 
 class Sampler:
@@ -135,8 +135,8 @@ class Sampler:
 
     @property
     def wait_seconds(self) -> float:
-        """In how many seconds memory should be looked at again; infinite while it does not rise."""
-        return self._decider.wait_seconds if self._urgent else math.inf
+        """In how many seconds memory should be looked at again; infinite while it does not rise and nobody is asked."""
+        return min(self._decider.wait_seconds, self._attendance.wait_seconds) if self._urgent else math.inf
 
     def sample_between(self) -> None:
         """Take a sample between two turns: memory is read again, all else stays as it was.
@@ -169,7 +169,7 @@ class Sampler:
         self._decider.decide(record)
         record["verdict"] |= np.uint64(verdict | (INJECTED if injected else 0))
         words = self._decider.words
-        told = self._attendance.turn(*self._worst(words), self._over_target_bytes(record))
+        told = self._attendance.turn(*self._worst(words), self._over_target(record))
         self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=words, told=told)
         self._episodes.turn(record, words)
 
@@ -191,10 +191,14 @@ class Sampler:
         is_memory = self._is_memory
         return tuple(_highest(words[chosen]) for chosen in (is_memory, ~is_memory))  # type: ignore[return-value]
 
-    def _over_target_bytes(self, record: NDArray[np.void]) -> float:
-        """Return how much the level of memory that is furthest over its target is over it; 0 for none."""
-        over = record["values"][0][self._memory_places] - record["limits"][0][self._is_memory, _TARGET]
-        return max(float(np.max(over, initial=0.0, where=~np.isnan(over))), 0.0)
+    def _over_target(self, record: NDArray[np.void]) -> Over:
+        """Return how much the level of memory that is furthest over its target is over it, or the least below."""
+        limits = record["limits"][0][self._is_memory]
+        over = record["values"][0][self._memory_places] - limits[:, _TARGET]
+        if np.isnan(over).all():
+            return Over()
+        place = int(np.nanargmax(over))
+        return Over(float(over[place]), float(limits[place, _LIMIT] - limits[place, _TARGET]), place)
 
     def _deciders(self, config: ResourceConfig, chosen: Sequence[Rule]) -> tuple[Rolling, Decider]:
         publisher = self._publisher

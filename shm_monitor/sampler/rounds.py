@@ -2,20 +2,44 @@
 
 All at once, eight workers with a cache each dropped 776 MB where 105 were too much, and did 60 % of the possible work.
 
-Source: simulated over 40 seeds with 8 growing caches in 1,024 MB; this rule never overflowed and did 84 units of work
-where staying exactly at the target did 81, all at once 46.
+A round asks for what is over the target and a margin: what the others will have grown by until it is given back. So
+that the margin stays small beside the rest, a round waits until it is worth it. Source: the herd in docs/survival.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from shm_monitor.segment.flags import ROUND_MASK
 
 HALF = 0.5  # of what a worker holds is the most that one request asks for
 SETTLE_SECONDS = 2.0  # that a request has for its effect; nobody is asked again before
 VAIN_REQUESTS = 2  # without effect, and a worker is passed over
 PASS_SECONDS = 60.0
 EFFECT = 0.25  # of what was asked for: less has had none
+MARGIN = 0.2  # of what is over the target is asked for beyond it, at most: 1.3 x may be shed
+MARGIN_REACTIONS = 2.0  # so many reactions of growth is the margin: a busy machine takes longer than usual
+PART_OF_ROOM = 0.6  # between target and limit: above it a round begins, however small the margin is beside it
+PATIENCE_REACTIONS = 8.0  # so many usual reactions after it was made a request is not counted on any more,
+LEAST_PATIENCE_SECONDS = 0.5  # but it stays
+_FIRST_REACTION_SECONDS = 0.25  # patient at first: a loop may ask between its steps alone
+_LEARNED = 0.25  # weight of the newest reaction
 _NEVER = float("-inf")
+
+
+class Need(NamedTuple):
+    """What a round is about.
+
+    Args:
+        deficit_bytes: usage over the target.
+        room_bytes: between target and limit.
+        rise: of usage, bytes per second.
+    """
+
+    deficit_bytes: float
+    room_bytes: float = 0.0
+    rise: float = 0.0
 
 
 class Candidate:
@@ -26,8 +50,10 @@ class Candidate:
         held_bytes: what it holds above what it had when it presented itself.
         weight: of its fair share.
         sheddable_bytes: what it said that it can give back; None where it said nothing.
+        answered_round: the newest round that it said to have answered, modulo 2**16.
         request_bytes: what it is asked for now; 0 for nothing. round_number is the newest round that asked it.
         in_vain_count: how often in a row asking had no effect.
+        asked_at: when it was asked last, seconds.
     """
 
     def __init__(self, slot: int, pid: int) -> None:
@@ -35,6 +61,7 @@ class Candidate:
         self.held_bytes = 0
         self.weight = 1.0
         self.sheddable_bytes: int | None = None
+        self.answered_round = 0
         self.request_bytes = 0
         self.round_number = 0
         self.in_vain_count = 0
@@ -48,6 +75,12 @@ class Candidate:
         return max(self._held_when_asked - self.held_bytes, 0)
 
     @property
+    def is_through(self) -> bool:
+        """True when it has answered its request, or given back what it asks for."""
+        has_answered = self.answered_round == self.round_number & ROUND_MASK
+        return has_answered or self.fallen_bytes >= self.request_bytes
+
+    @property
     def most_bytes(self) -> int:
         """The most that it can be asked for."""
         half = int(self.held_bytes * HALF)
@@ -59,11 +92,8 @@ class Candidate:
         self._held_when_asked = self.held_bytes
 
     def settle(self, now: float) -> None:
-        """Take the request back once it is fulfilled or has had its time."""
-        if not self.request_bytes:
-            return
-        is_over = now - self.asked_at >= SETTLE_SECONDS
-        if self.fallen_bytes < self.request_bytes and not is_over:
+        """Take the request back once it is fulfilled, answered, or has had its time."""
+        if not self.request_bytes or not (self.is_through or now - self.asked_at >= SETTLE_SECONDS):
             return
         if self.fallen_bytes >= EFFECT * self.request_bytes:
             self.in_vain_count = 0
@@ -72,6 +102,11 @@ class Candidate:
             if self.in_vain_count >= VAIN_REQUESTS:
                 self.passed_until, self.in_vain_count = now + PASS_SECONDS, 0
         self.request_bytes = 0
+
+    def may_be_asked(self, now: float) -> bool:
+        """Say whether a round may ask it, if it is not critical."""
+        has_settled = now - self.asked_at >= SETTLE_SECONDS and now >= self.passed_until
+        return has_settled and not self.request_bytes and self.most_bytes > 0
 
 
 class Rounds:
@@ -83,41 +118,67 @@ class Rounds:
 
     def __init__(self) -> None:
         self.number = 0
+        self._reaction_seconds = _FIRST_REACTION_SECONDS
 
-    def turn(self, workers: Sequence[Candidate], deficit_bytes: float, now: float, *, is_critical: bool) -> None:
-        """Ask as many of *workers* as it takes to cover *deficit_bytes*; all of them when it *is_critical*.
+    def turn(self, workers: Sequence[Candidate], need: Need, now: float, *, is_critical: bool) -> None:
+        """Ask as many of *workers* as it takes to cover the *need*; each for a part when it *is_critical*.
 
         Args:
             workers: who is present, with what each holds now.
-            deficit_bytes: usage over the target; 0 or less asks nobody and takes every request back.
+            need: with a deficit of 0 or less nobody is asked, and every request is taken back.
             now: seconds, monotonic.
             is_critical: the capacity is all but reached.
         """
         for worker in workers:
+            self._learn(worker, now)
             worker.settle(now)
-            if deficit_bytes <= 0:
+            if need.deficit_bytes <= 0:
                 worker.request_bytes = 0
-        if deficit_bytes <= 0:
+        if need.deficit_bytes <= 0:
             return
-        in_flight = sum(max(worker.request_bytes - worker.fallen_bytes, 0) for worker in workers)
-        missing = deficit_bytes - in_flight
-        free = [worker for worker in workers if not worker.request_bytes and self._may_be_asked(worker, now)]
+        margin = MARGIN_REACTIONS * need.rise * self._reaction_seconds
+        missing = need.deficit_bytes - self._in_flight_bytes(workers, now)
         if is_critical:
-            free, missing = [worker for worker in workers if not worker.request_bytes], float("inf")
-        asked = 0
+            if missing > 0:
+                self._ask_all(workers, missing + min(margin, MARGIN * missing), now)
+        elif missing > 0 and missing >= min(margin / MARGIN, PART_OF_ROOM * need.room_bytes):
+            self._ask_largest(workers, missing + min(margin, MARGIN * missing), now)
+
+    def _learn(self, worker: Candidate, now: float) -> None:
+        """Learn from a request that *worker* has just fulfilled how long that takes."""
+        if worker.request_bytes and worker.is_through:
+            took = min(max(now - worker.asked_at, 0.0), SETTLE_SECONDS)
+            self._reaction_seconds += _LEARNED * (took - self._reaction_seconds)
+
+    def _in_flight_bytes(self, workers: Sequence[Candidate], now: float) -> int:
+        """Return what was asked for and will yet be given back, by who usually does and in the time that it takes."""
+        patience = min(max(PATIENCE_REACTIONS * self._reaction_seconds, LEAST_PATIENCE_SECONDS), SETTLE_SECONDS)
+        return sum(
+            max(worker.request_bytes - worker.fallen_bytes, 0)
+            for worker in workers
+            if worker.request_bytes and not worker.in_vain_count and now - worker.asked_at < patience
+        )
+
+    def _ask_largest(self, workers: Sequence[Candidate], missing: float, now: float) -> None:
+        """Ask one after the other, the largest first and among alike the least recently asked, for *missing* bytes."""
+        free = [worker for worker in workers if worker.may_be_asked(now)]
+        if free:
+            self.number += 1
         for worker in sorted(free, key=lambda one: (-one.held_bytes / one.weight, one.asked_at)):
-            size = worker.most_bytes if is_critical else min(worker.most_bytes, int(missing) + 1)
-            if missing <= 0 or size <= 0:
-                continue
-            if not asked:
-                self.number += 1
+            if missing <= 0:
+                return
+            size = min(worker.most_bytes, int(missing) + 1)
             worker.ask(size, self.number, now)
             missing -= size
-            asked += 1
 
-    @staticmethod
-    def _may_be_asked(worker: Candidate, now: float) -> bool:
-        return now - worker.asked_at >= SETTLE_SECONDS and now >= worker.passed_until and worker.most_bytes > 0
+    def _ask_all(self, workers: Sequence[Candidate], missing: float, now: float) -> None:
+        """Ask everybody who is not asked yet for a part of *missing* bytes: as much of it as it can give of all."""
+        free = [worker for worker in workers if not worker.request_bytes and worker.most_bytes > 0]
+        most = sum(worker.most_bytes for worker in free)
+        if free:
+            self.number += 1
+        for worker in free:
+            worker.ask(min(int(missing * worker.most_bytes / most) + 1, worker.most_bytes), self.number, now)
 
 
 def shares(workers: Sequence[Candidate]) -> Mapping[int, float]:
