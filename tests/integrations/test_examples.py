@@ -25,6 +25,7 @@ NEEDS = {
     "lightning_fit": ("lightning", "steps 16"),
     "optuna_study": ("optuna", "best:"),
     "otel_gauges": ("opentelemetry.sdk", "system.memory.usage"),
+    "ray_cluster": ("ray", "100 rows"),
     "torch_loop": ("torch", "loss "),
     "transformers_trainer": ("transformers", "steps 8"),
 }
@@ -35,6 +36,7 @@ BLOCKED = {  # by integration: its extra, and the package that is not there
     "lightning": ("lightning", "lightning"),
     "opentelemetry": ("otel", "opentelemetry"),
     "optuna": ("optuna", "optuna"),
+    "ray": ("ray", "ray"),
     "torch": ("torch", "torch"),
     "transformers": ("transformers", "transformers"),
 }
