@@ -82,7 +82,7 @@ class Track(NamedTuple):
     def fresh(cls, count: int) -> Track:
         """Return the memory of *count* limits of which nothing is known."""
         buckets = np.zeros((count, past.BUCKETS, past.BUCKET_WIDTH))
-        buckets[:, :, past.ID] = -1.0
+        buckets[:, :, past.ID] = -np.inf  # no bucket, also soon after the boot, when -1 would be one
         recent = np.full((count, past.RECENT_WIDTH), math.nan)
         recent[:, [past.KNOWN_COUNT, past.RATE]] = 0.0
         return cls(buckets, recent, fresh_published(count))

@@ -1,4 +1,6 @@
-"""Fill numba's cache with the kernels of a sample: ``python -m shm_monitor.kernels.compile_ahead``.
+"""Compile the kernels of a sample for another process: ``python -m shm_monitor.kernels.compile_ahead``.
+
+Their object code, tried here first, comes out over standard output; numba's cache has them, too.
 
 A process of its own, because the compiler takes seconds and 165 MB: here it may fail, or be the first that the kernel
 kills for memory, and nobody who matters goes with it. It ends with whoever started it.
@@ -12,22 +14,52 @@ import os
 import resource
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from shm_monitor.kernels.compiled import Kernel
+    from shm_monitor.kernels.object_code import ObjectCode
 
 CAP_BYTES = 400 * 2**20  # of private data; it takes 165 MB (numba 0.61, x86-64)
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Compile, or find in the cache, what one sample needs; return 0, also where no cache can be written."""
-    parent = os.getppid()
+    """Compile, or find in the cache, what one sample needs; return 0, also where no cache can be written.
+
+    The pid of whoever waits for it may be given: once that is gone, there is nothing to do.
+    """
     _be_the_first_to_go()
-    if os.getppid() != parent:
+    if sys.argv[1:] and os.getppid() != int(sys.argv[1]):
         return 1
     from shm_monitor.kernels import of_one_sample
+    from shm_monitor.kernels.compiled import keep_object_code
 
+    keep_object_code()
     for kernel in of_one_sample():
         kernel.compile()
+    found = [rehearsed(kernel) for kernel in of_one_sample()]
+    sys.stdout.buffer.write(msgspec.msgpack.encode(found))
     return 0
+
+
+def rehearsed(kernel: Kernel) -> ObjectCode | None:
+    """Return the object code of *kernel*; None where, linked here, it does not do what numba's function does."""
+    from shm_monitor.errors import MonitorError
+    from shm_monitor.kernels.object_code import Native
+    from shm_monitor.kernels.rehearsal import OUTCOMES
+
+    code = kernel.object_code()
+    if code is None:
+        return None
+    try:
+        native = Native(code)
+    except (MonitorError, OSError):
+        return None
+    outcome = OUTCOMES[kernel.name]
+    return code if outcome(native) == outcome(kernel.run) else None
 
 
 def _be_the_first_to_go() -> None:

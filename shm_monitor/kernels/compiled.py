@@ -13,7 +13,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from threading import Lock, Thread
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from shm_monitor.kernels.object_code import ObjectCode
 
 _log = logging.getLogger("shm_monitor.kernels")
 
@@ -50,11 +53,13 @@ class Kernel:
     Attributes:
         run: what to call; the interpreted function until :meth:`compile` is done, with the same results.
         is_compiling: true from the moment that somebody has taken it upon himself to compile it, or not to.
+        name: of the function.
     """
 
     def __init__(self, function: Callable[..., Any], signature: str) -> None:
         """Prepare *function*, interpreted; *signature* as numba writes it, ``void(uint64[::1], float64)``."""
         self.run = self._function = function
+        self.name = function.__name__
         self._signature = signature
         self.is_compiling = False
         self._lock = Lock()
@@ -79,6 +84,42 @@ class Kernel:
                 found = _from_cache(self._function, self._signature)
                 self.run = found or self.run
         return self.is_compiled
+
+    def object_code(self) -> ObjectCode | None:
+        """Return what the compiler made, once compiled; None where numba keeps it elsewhere than it did."""
+        from shm_monitor.kernels.object_code import ObjectCode
+
+        dispatcher: Any = self.run
+        try:
+            (signature,) = dispatcher.signatures
+            made = dispatcher.overloads[signature]
+            elf = _from_cache_file.get(made.library) or made.library._get_compiled_object()  # no public way to it
+            return ObjectCode(made.fndesc.llvm_func_name, str(made.signature.return_type), elf)
+        except Exception:  # noqa: BLE001 whatever another numba, or none, makes of that
+            return None
+
+    def adopt(self, run: Callable[..., Any]) -> None:
+        """Run *run* from now on, which does the same as the compiled function."""
+        self.run = run
+
+
+_from_cache_file: dict[Any, bytes] = {}  # by numba's library, for Kernel.object_code
+
+
+def keep_object_code() -> None:
+    """Keep the object code of what numba loads from its cache, which it drops as soon as LLVM has it. Imports numba."""
+    from numba.core import codegen
+
+    library: Any = getattr(codegen, "JITCodeLibrary", None)
+    take = getattr(library, "_set_compiled_object", None)
+    if take is None:
+        return
+
+    def keep(self: Any, elf: bytes) -> None:
+        _from_cache_file[self] = elf
+        take(self, elf)
+
+    library._set_compiled_object = keep
 
 
 def has_compiler() -> bool:

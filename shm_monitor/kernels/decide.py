@@ -141,7 +141,7 @@ def decide(
         if not held:  # the first reading, or a hole: nothing older counts
             gap, reasons = np.inf, 0
             s[KNOWN_SINCE] = s[RECLAIM_COUNT] = s[OOM_COUNT] = s[OOM_SEEN] = s[MEAN] = s[MAXIMUM] = np.nan
-            buckets[place, :, ID] = -1.0
+            buckets[place, :, ID] = -np.inf
             recent[place, :] = np.nan
             recent[place, KNOWN_COUNT] = recent[place, RATE] = 0.0
             if known:

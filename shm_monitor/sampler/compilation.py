@@ -1,7 +1,8 @@
-"""Whether a sampler compiles its kernels, and how: a child of low priority fills numba's cache, and may die of it.
+"""Whether a sampler compiles its kernels, and how: a child of low priority does it, and may die of it.
 
-Interpreted, a sample costs a millisecond or two and no memory; compiled, a tenth of that and 100 MB of private memory,
-LLVM's for the most part, and twice that while the compiler works. So the compiler never runs in the sampler.
+Interpreted, a sample costs a millisecond or two; compiled, a tenth of that. The compiler takes 165 MB while it works,
+so it never runs in the sampler, which takes the object code from the child and no memory worth mentioning. Where that
+cannot be linked, numba loads its cache into the sampler: 110 MB of private memory, LLVM's for the most part.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 from threading import Thread
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 
 from shm_monitor.collectors.cgroup.scope import Scope
@@ -22,6 +25,7 @@ from shm_monitor.collectors.memory import METRICS, MemoryCollector
 from shm_monitor.errors import MonitorError
 from shm_monitor.kernels import of_one_sample
 from shm_monitor.kernels.compiled import has_compiler
+from shm_monitor.kernels.object_code import Native, ObjectCode
 from shm_monitor.units import amount
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ Mode = Literal["auto", "always", "never"]
 
 WORTH_HZ = 5.0  # interpreted samples cost less than 1 % of a CPU below it
 WORTH_LIMITS = 24  # as many as 8 GPUs bring
-HEADROOM_BYTES = 512 * 2**20  # of which the compiler takes 165 MB, and the sampler keeps 100
+HEADROOM_BYTES = 512 * 2**20  # of which the compiler takes 165 MB, and a sampler that has to load numba keeps 110
 CHILD_SECONDS = 300.0  # it compiles for 4 s at full speed, and its priority is the lowest
 
 
@@ -110,26 +114,45 @@ def own_headroom_bytes() -> float:
 
 
 def _compile(against: Callable[[], str]) -> None:
-    """Fill the cache, then load from it if there still is room for that."""
+    """Have a child compile, and link what it hands over; else load numba's cache, if there still is room for that."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "shm_monitor.kernels.compile_ahead"],
+            [sys.executable, "-P", "-m", "shm_monitor.kernels.compile_ahead", str(os.getpid())],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=CHILD_SECONDS,
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
         _log.warning("kernels stay interpreted: the compiler did not come to an end: %s", error)
         return
-    if done.returncode != 0:
+    if done.returncode not in _COMPILED:
         last = done.stderr.decode(errors="backslashreplace").strip().rpartition("\n")[2]
         _log.warning("kernels stay interpreted: the compiler ended with status %d: %s", done.returncode, last)
+        return
+    if link(done.stdout):
         return
     why = against()
     if why:
         _log.info("kernels stay interpreted: %s", why)
     elif not all(kernel.load() for kernel in of_one_sample()):
         _log.warning("kernels stay interpreted: numba has no cache here; try: shm-monitor doctor")
+
+
+# It is done, or has compiled and then failed at its rehearsal of the object code.
+_COMPILED = (0, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL)
+
+
+def link(made: bytes) -> bool:
+    """Have the kernels of a sample run the object code in *made*; return whether that is possible here, for all."""
+    try:
+        codes = msgspec.msgpack.decode(made, type=list[ObjectCode | None])
+        natives = [Native(code) for code in codes if code is not None]
+    except (msgspec.DecodeError, MonitorError, OSError):
+        return False
+    if len(natives) != len(of_one_sample()):
+        return False
+    for kernel, native in zip(of_one_sample(), natives, strict=True):
+        kernel.adopt(native)
+    return True
