@@ -126,6 +126,7 @@ def _double(value: float) -> float:
     return 2 * value
 
 
+@pytest.mark.timeout(700)  # the compiler has the lowest priority
 def test_a_kernel_is_loaded_from_the_cache_or_not_at_all(tmp_path: Path) -> None:
     """What is not there is never compiled here: a child of its own does that, as a sampler has it."""
     code = """
@@ -138,7 +139,7 @@ print([kernel.load() for kernel in of_one_sample()], [kernel.is_compiled for ker
     environ = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
     assert start(code, environ=environ, path=root) == "[False, False] [False, False]"
     compile_ahead = [sys.executable, "-m", "shm_monitor.kernels.compile_ahead"]
-    subprocess.run(compile_ahead, env=environ, check=True, timeout=110)
+    subprocess.run(compile_ahead, env=environ, stdout=subprocess.DEVNULL, check=True, timeout=600)
     assert start(code, environ=environ, path=root) == "[True, True] [True, True]"
 
 

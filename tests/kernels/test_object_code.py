@@ -19,7 +19,10 @@ from shm_monitor.kernels.rehearsal import OUTCOMES
 from tests.support.children import PYTHON, output_of
 from tests.support.surroundings import child_environment
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="object code is linked on x86-64 alone")
+pytestmark = [
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="object code is linked on x86-64 alone"),
+    pytest.mark.timeout(700),
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def made() -> bytes:
         env=child_environment(),
         capture_output=True,
         check=True,
-        timeout=110,
+        timeout=600,  # it has the lowest priority
     )
     return done.stdout
 
@@ -132,14 +135,17 @@ def _holds(line: str, address: int) -> bool:
 
 
 def test_where_code_cannot_be_linked_numba_loads_its_cache_instead() -> None:
-    said = output_of("""
+    said = output_of(
+        """
 import platform
 platform.machine = lambda: "riscv64"
 from shm_monitor.kernels import of_one_sample
 from shm_monitor.sampler import compilation
 compilation._compile(lambda: "")
 print([kernel.is_compiled for kernel in of_one_sample()], "llvmlite" in open("/proc/self/maps").read())
-""")
+""",
+        timeout=600.0,
+    )
     assert said.strip() == "[True, True] True"
 
 
