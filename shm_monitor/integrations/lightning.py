@@ -1,4 +1,7 @@
-"""Lightning: a callback that pauses under pressure, and stops all ranks at the same step with a checkpoint."""
+"""Lightning: a callback that pauses under pressure, and stops all ranks at the same step with a checkpoint.
+
+And :func:`accumulate`, for modules with manual optimization that cut their batches.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import gc
 import logging
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from shm_monitor.errors import MissingDependencyError, MonitorError
@@ -19,6 +23,7 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("shm_monitor.integrations.lightning", "lightning", "lightning") from error
 
 if TYPE_CHECKING:
+    from shm_monitor.acting.microbatch import MicroBatch
     from shm_monitor.worker.reader import Reader
 
 _log = logging.getLogger("shm_monitor")
@@ -54,7 +59,7 @@ class PressureCallback(Callback):
             max_pause: seconds; below the time-out of the collectives, since other ranks wait meanwhile.
             every: batches between two agreements of the ranks on stopping.
             collect: whether to collect garbage and empty the CUDA cache when pausing.
-            log: whether to log level, pauses and memory through the trainer's loggers.
+            log: whether to log level, pauses, shed fraction and bytes left through the trainer's loggers.
             reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
         """
         self._pressure = Pressure(reader, on=Level.PRUNE if pause_on is None else pause_on)
@@ -103,6 +108,7 @@ class PressureCallback(Callback):
         numbers = {"shm_monitor/level": float(self._pressure.level()), "shm_monitor/pauses": float(self.pauses_count)}
         with contextlib.suppress(MonitorError):
             numbers["shm_monitor/shed_fraction"] = self._pressure.reader.shed_fraction()
+            numbers["shm_monitor/left_bytes"] = self._pressure.reader.outlook().left_bytes
         for key, value in numbers.items():
             self.log(key, value, on_step=True, on_epoch=False)
 
@@ -118,3 +124,24 @@ def _give_back_garbage() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def accumulate(module: Any, micro: MicroBatch, *tensors: Any) -> Iterator[tuple[tuple[Any, ...], float]]:
+    """Yield (slices, weight) of one batch, inside ``training_step`` of a *module* with manual optimization.
+
+    ::
+
+        for (xs, ys), weight in accumulate(self, self.micro, x, y):
+            self.manual_backward(loss_of(self.layers(xs), ys) * weight)
+
+    Ranks exchange gradients with the last slice only, so they need not agree on the number of slices. It asks the
+    strategy for that, since the module itself knows nothing of the DistributedDataParallel around it.
+
+    Raises:
+        ValueError: tensors of different lengths.
+        UnsafeSplitError: *module* normalises over the batch (BatchNorm).
+    """
+    block = getattr(module.trainer.strategy, "block_backward_sync", contextlib.nullcontext)
+    for slices, weight, is_last in micro.split(*tensors, model=module):
+        with contextlib.nullcontext() if is_last else block():
+            yield slices, weight

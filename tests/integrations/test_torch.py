@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,57 +10,29 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-torch)")
 
 import torch
-from torch import multiprocessing as mp
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 import shm_monitor as sm
 from shm_monitor.integrations.torch import DataLoader, MicroBatch
-from tests.support.pressed import Driven
+from tests.support.forked_ranks import results_of
+from tests.support.torch_ranks import (
+    EVERY,
+    ROUNDS,
+    ROWS,
+    ByChance,
+    batch,
+    levels_of,
+    model,
+    parameters,
+    trained,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROWS = 64
+    from tests.support.pressed import Driven
 
-
-class ByChance(MicroBatch):
-    """Slices of any size, as pressure might ask for."""
-
-    def step(self) -> int:
-        return random.randint(4, 16)
-
-
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
-
-
-def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    torch.manual_seed(step)
-    x = torch.randn(ROWS, 8)
-    return x, x.sum(1, keepdim=True)
-
-
-def trained(net: nn.Module, micro: MicroBatch | None, steps: int = 40, *, rank: int = 0) -> nn.Module:
-    """Return *net* after training over whole batches, or over the slices of *micro*."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    loss_of = nn.MSELoss()
-    for step in range(steps):
-        x, y = batch(step * 10 + rank)
-        optimizer.zero_grad()
-        if micro is None:
-            loss_of(net(x), y).backward()
-        else:
-            for (xs, ys), weight in micro.accumulate(net, x, y):
-                (loss_of(net(xs), ys) * weight).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-    return net
-
-
-def parameters(net: nn.Module) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+RANKS = 4
 
 
 def test_slices_train_as_the_batch_does(driven: Driven) -> None:
@@ -86,23 +58,62 @@ def test_batch_norm_is_refused_with_the_name_of_the_layer(driven: Driven) -> Non
         next(MicroBatch(ROWS, reader=driven.reader).accumulate(net, *batch(0)))
 
 
-def rank_of(rank: int, folder: str, name: str) -> None:
-    """One of two ranks: train over slices whose number the other does not know, and write the parameters."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    random.seed(rank)
-    reader = sm.attach(name, required=False, timeout=0.0)
-    sliced = trained(DistributedDataParallel(model()), ByChance(ROWS, reader=reader), rank=rank)
-    whole = trained(DistributedDataParallel(model()), None, rank=rank)
-    torch.save((parameters(sliced), parameters(whole)), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+def test_a_layer_of_a_frozen_batch_norm_is_no_reason_to_refuse(driven: Driven) -> None:
+    net = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4).eval())
+
+    assert sum(weight for _, weight in MicroBatch(ROWS, reader=driven.reader).accumulate(net, *batch(0))) == 1.0
+
+
+def trained_with_amp(micro: MicroBatch | None, *, dtype: torch.dtype) -> tuple[nn.Module, list[float]]:
+    """Train with a scaler, autocast and clipping after the last slice; return the model and the norms before it."""
+    net, norms = model(), []
+    optimizer, scaler = torch.optim.SGD(net.parameters(), lr=0.01), torch.amp.GradScaler("cpu")
+    for step in range(40):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        for (xs, ys), weight in [((x, y), 1.0)] if micro is None else micro.accumulate(net, x, y):
+            with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
+                loss = nn.functional.mse_loss(net(xs), ys)
+            scaler.scale(loss * weight).backward()
+        scaler.unscale_(optimizer)
+        norms.append(float(nn.utils.clip_grad_norm_(net.parameters(), 1.0)))
+        scaler.step(optimizer)
+        scaler.update()
+    return net, norms
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_a_scaler_and_clipping_after_the_last_slice_train_as_the_batch_does(
+    driven: Driven, dtype: torch.dtype, tolerance: float
+) -> None:
+    plain, norms = trained_with_amp(None, dtype=dtype)
+    sliced, norms_of_slices = trained_with_amp(ByChance(ROWS, reader=driven.reader), dtype=dtype)
+
+    assert max(norms) > 1.0, "the gradient was clipped"
+    assert norms_of_slices == pytest.approx(norms, rel=10 * tolerance)
+    assert torch.allclose(parameters(plain), parameters(sliced), atol=tolerance)
 
 
 def test_ranks_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
-    mp.spawn(rank_of, (str(tmp_path), name), nprocs=2, join=True)
+    """200 steps of two ranks that cut as they like: none hangs, and the model is that of whole batches."""
+    found = [list(map(torch.tensor, one)) for one in results_of("torch_ranks", "uneven", 2, tmp_path, name)]
 
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert torch.equal(found[0][0], found[1][0]), "the ranks have one model"
     assert torch.allclose(found[0][0], found[0][1], atol=1e-6), "and it is that of whole batches"
+
+
+def test_four_ranks_of_gloo_cross_200_times_and_never_split(tmp_path: Path) -> None:
+    """Each sees pressure at other steps; all adopt the highest level of a round one round later, at the same step."""
+    told = results_of("torch_ranks", "agreed", RANKS, tmp_path)
+
+    highest = [max(round_) for round_ in zip(*(_levels(rank) for rank in range(RANKS)), strict=True)]
+    one_round_later = [sm.Level.OK, *highest[:-1]]
+    assert told == [[level for level in one_round_later for _ in range(EVERY)]] * RANKS
+    assert sum(before != after for before, after in itertools.pairwise(highest)) >= 200
+
+
+def _levels(rank: int) -> list[sm.Level]:
+    return list(itertools.islice(levels_of(rank), ROUNDS))
 
 
 class Numbers(torch.utils.data.Dataset[int]):
