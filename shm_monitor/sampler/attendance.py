@@ -146,7 +146,8 @@ class _Party:
                 continue
             worker.answered_round = record.answered_round
             worker.held_bytes = max(held_bytes_of(worker.pid) - record.base_bytes, 0) if worker.pid else 0
-        self._shares = dict(shares(list(self.workers.values())))
+        sharers = [one for one in self.workers.values() if one.held_bytes or pressure.held_bytes is None]
+        self._shares = dict(shares(sharers))
 
     def turn(self, pressure: Pressure, now: float, busy: set[int]) -> None:
         """Ask those that are not *busy* with something else, and add who is then."""

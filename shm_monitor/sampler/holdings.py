@@ -57,8 +57,10 @@ class Holding(Protocol):
         want: the bit of a worker that wants to be asked for it.
     """
 
-    limit: int
-    want: int
+    @property
+    def limit(self) -> int: ...
+    @property
+    def want(self) -> int: ...
 
     def pressure(self, record: NDArray[np.void], words: NDArray[np.uint64]) -> Pressure: ...
 
