@@ -10,7 +10,7 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 	then uv pip install $(1) --python $(BIN)/python -c constraints.txt $(2); \
 	else $(BIN)/python -m pip install $(1) --disable-pip-version-check -c constraints.txt $(2); fi
 
-.PHONY: run test test-frameworks test-torch test-slow soak check bench decisions wheel clean
+.PHONY: run test test-frameworks test-torch test-slow soak check docs bench decisions wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
 	@$(BIN)/shm-monitor run $(ARGS)
@@ -32,12 +32,19 @@ test-torch:  ## the integrations of PyTorch, Lightning and transformers against 
 soak: $(VENV)/.test  ## 20 minutes of restarts and kills
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
-check: $(VENV)/.check  ## lint, types, architecture
+check: $(VENV)/.check  ## lint, types, architecture, the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m docs.site.build
+
+docs: $(VENV)/.check  ## the site, in build/docs/site, and what is kept of what makes it: figures, completions, man page
+	$(BIN)/python -m docs.site.figures
+	$(BIN)/python -m docs.site.screens
+	$(BIN)/python -m docs.site.shell
+	$(BIN)/python -m docs.site.build
 
 bench: $(VENV)/.bench  ## the benchmarks, and the table in bench/README.md
 	$(BIN)/python -m pytest bench --benchmark-json=bench/.results.json $(ARGS); status=$$?; \

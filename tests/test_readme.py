@@ -1,4 +1,4 @@
-"""What the README shows works as printed."""
+"""What the README and the first page after it show works as printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+START = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README + START, re.DOTALL)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda code: code.split("\n")[0][:30])
@@ -67,7 +68,7 @@ def test_the_loop_that_is_shown_keeps_working_under_pressure(name: str) -> None:
 
 
 def test_every_setting_is_in_the_configuration_table() -> None:
-    table = README[README.index("## Configuration") : README.index("## The command")]
+    table = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
     missing = [key for key in ResourceConfig.__struct_fields__ if key.upper() not in table]
 

@@ -1,0 +1,105 @@
+"""The site says what holds: figures are of the rule of today, a dead link fails, no page asks a foreign host."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.surroundings import ROOT
+
+if not (ROOT / "docs" / "site").exists():
+    pytest.skip("the pages of a checkout lie beside it", allow_module_level=True)
+
+from docs.site import build, figures, howto, reference
+
+IMAGES = ROOT / "docs" / "images"
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_a_figure_is_what_the_kernels_decide_now(name: str) -> None:
+    """`make docs` draws them again."""
+    assert figures.drawn(name) == (IMAGES / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def test_the_figures_show_what_the_page_says_of_them() -> None:
+    found = {name: [one.reasons[0] for one in figures.episodes(figures.decided(name))] for name in figures.FIGURES}
+
+    assert found == {"spikes": [], "level": ["level"], "hover": ["forecast"], "ramp": ["forecast"], "sawtooth": []}
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    config = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8")
+    written = {page.name for page in (ROOT / "docs").glob("*.md")} | set(build.FROM_OUTSIDE)
+    made = {name for name in {**howto.pages(build.DOCS), **reference.pages()} if not name.startswith("howto/")}
+
+    assert sorted(name for name in written | made if name not in config) == []
+
+
+def test_every_public_name_and_every_path_is_in_the_reference() -> None:
+    import shm_monitor
+
+    assert all(f".{name}\n" in reference.python() for name in shm_monitor._HOMES)
+    assert "## GET /resources/prune" in reference.http()
+    assert "--max-event-clients" in reference.command_line()
+
+
+def test_every_integration_has_its_page() -> None:
+    from shm_monitor import integrations
+
+    shared = {"pressure", "tokens"}
+    assert set(howto.CHAPTERS) == {one.name for one in pkgutil.iter_modules(integrations.__path__)} - shared
+
+
+def test_links_out_of_the_pages_lead_to_a_page() -> None:
+    assert build.with_links("[a](../bench/README.md#results) [b](start.md)") == "[a](measured.md#results) [b](start.md)"
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages as Zensical gets them."""
+    if shutil.which("zensical", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("the extra check is not installed")
+    place = tmp_path_factory.mktemp("site")
+    build.stage(place)
+    return place
+
+
+def built(place: Path) -> subprocess.CompletedProcess[str]:
+    """Build what is staged in *place*, strictly."""
+    zensical = Path(sys.executable).with_name("zensical")
+    return subprocess.run(
+        [zensical, "build", "--strict"], cwd=place, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def test_the_site_asks_no_foreign_host(staged: Path) -> None:
+    done = built(staged)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list((staged / "site").rglob("*.html"))
+    assert len(pages) > 25
+    asked = {
+        found
+        for page in pages
+        for found in re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(https?:[^"]+)', page.read_text())
+    }
+    assert asked == set()
+
+
+@pytest.mark.parametrize("link", ["[dead](nowhere.md)", "[dead](concepts.md#nowhere)"])
+def test_a_dead_link_fails(staged: Path, link: str) -> None:
+    page = staged / "src" / "limits.md"
+    before = page.read_text(encoding="utf-8")
+    page.write_text(f"{before}\n{link}\n", encoding="utf-8")
+    try:
+        done = built(staged)
+    finally:
+        page.write_text(before, encoding="utf-8")
+
+    assert done.returncode != 0
+    assert "does not exist" in done.stdout + done.stderr
