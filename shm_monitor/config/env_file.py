@@ -15,14 +15,15 @@ import sys
 from collections.abc import Iterator
 from os import PathLike, fspath
 from pathlib import Path
-from typing import NamedTuple
-
-from dotenv.parser import Original, parse_stream
+from typing import TYPE_CHECKING, NamedTuple
 
 from shm_monitor.config.bounds import ARGUMENT
 from shm_monitor.config.text import decoded, read_all, reason_of
 from shm_monitor.config.trust import distrust
 from shm_monitor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dotenv.parser import Original
 
 EnvFile = str | PathLike[str] | bool | None
 
@@ -175,6 +176,8 @@ def _bytes_of(path: Path, fd: int) -> bytes:
 
 
 def _parsed(content: Content) -> Iterator[Line]:
+    from dotenv.parser import parse_stream  # 0.6 MB that a sampler and a supervisor without a file need not carry
+
     try:
         text = decoded(content.data)
     except ValueError as error:

@@ -254,7 +254,7 @@ def test_dev_null_is_no_file(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 ATTACK = """
 import os, sys
-import encodings.utf_8_sig, logging  # before the change of user, who may not see where Python is installed
+import dotenv.parser, encodings.utf_8_sig, logging  # before the change of user, who may not see where Python is
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.config.text import BYTES_MAX
 from shm_monitor.config.origins import for_serving
