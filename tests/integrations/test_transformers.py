@@ -2,83 +2,40 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("transformers", reason="transformers is not installed (make test-torch)")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import accelerate
-    import torch
-    import transformers
-    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+import accelerate
+import torch
+import transformers
+from transformers import Trainer
 
 from shm_monitor import Level
-from shm_monitor.acting.microbatch import MicroBatch
 from shm_monitor.integrations.transformers import MicroBatchMixin, PressureCallback, accumulate
+from tests.support.forked_ranks import results_of
+from tests.support.transformers_ranks import (
+    EVERY,
+    ROWS,
+    SEEN_AT,
+    STEPS,
+    At,
+    ByChance,
+    Sliced,
+    losses,
+    parameters,
+    trainer,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shm_monitor.acting.microbatch import MicroBatch
     from tests.support.pressed import Driven
 
 pytestmark = [pytest.mark.filterwarnings("ignore::Warning")]  # of transformers and accelerate themselves
-
-STEPS = 12
-
-
-class Sliced(MicroBatchMixin, Trainer):
-    """A Trainer over slices."""
-
-
-class Tokens(torch.utils.data.Dataset[Any]):
-    """Sequences of which some tokens carry no loss, so that rows count differently."""
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.ids = torch.randint(0, 32, (STEPS * 8, 12), generator=generator)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, at: int) -> dict[str, torch.Tensor]:
-        labels = self.ids[at].clone()
-        labels[: at % 7] = -100
-        return {"input_ids": self.ids[at], "labels": labels}
-
-
-def trainer(kind: type[Trainer], folder: Path, callbacks: list[Any], micro: MicroBatch | None = None) -> Any:
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=32, n_positions=12, n_embd=16, n_layer=1, n_head=2)
-    config.attn_pdrop = config.embd_pdrop = config.resid_pdrop = 0.0
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=8,
-        max_steps=STEPS,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
-        logging_steps=1,
-        seed=1,
-    )
-    made = kind(GPT2LMHeadModel(config), arguments, train_dataset=Tokens(), callbacks=callbacks)
-    if micro is not None:
-        made.micro = micro
-    return made
-
-
-def losses(made: Any) -> list[float]:
-    return [row["loss"] for row in made.state.log_history if "loss" in row]
-
-
-class OfThree(MicroBatch):
-    """Slices of three rows."""
-
-    def step(self) -> int:
-        return 3
 
 
 @pytest.fixture(autouse=True)
@@ -89,12 +46,11 @@ def _quiet() -> None:
 def test_slices_train_as_the_batch_does(driven: Driven, tmp_path: Path) -> None:
     plain = trainer(Trainer, tmp_path, [])
     plain.train()
-    sliced = trainer(Sliced, tmp_path, [], OfThree(8, reader=driven.reader))
+    sliced = trainer(Sliced, tmp_path, [], ByChance(ROWS, reader=driven.reader))
     sliced.train()
 
     assert losses(sliced) == pytest.approx(losses(plain), abs=2e-4), "logged with four digits"
-    for one, other in zip(plain.model.parameters(), sliced.model.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
+    assert torch.allclose(parameters(plain), parameters(sliced), atol=1e-6)
 
 
 def test_a_loss_that_is_a_mean_is_weighted_by_rows(driven: Driven, tmp_path: Path) -> None:
@@ -114,30 +70,18 @@ def test_a_loss_that_is_a_mean_is_weighted_by_rows(driven: Driven, tmp_path: Pat
 
     plain = trainer(Mean, tmp_path, [])
     plain.train()
-    sliced = trainer(SlicedMean, tmp_path, [], OfThree(8, reader=driven.reader))
+    sliced = trainer(SlicedMean, tmp_path, [], ByChance(ROWS, reader=driven.reader))
     sliced.train()
 
-    for one, other in zip(plain.model.parameters(), sliced.model.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
-
-
-class At(transformers.TrainerCallback):
-    """Calls *what* at the end of step *step*."""
-
-    def __init__(self, step: int, what: Any) -> None:
-        self.step, self.what = step, what
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        if state.global_step == self.step:
-            self.what()
+    assert torch.allclose(parameters(plain), parameters(sliced), atol=1e-6)
 
 
 def test_it_stops_with_a_checkpoint_that_goes_on_to_the_same_loss(driven: Driven, tmp_path: Path) -> None:
     undisturbed = trainer(Trainer, tmp_path / "whole", [])
     undisturbed.train()
 
-    callback = PressureCallback(stop_on=Level.CRITICAL, pause_on=None, every=4, reader=driven.reader)
-    stopped = trainer(Trainer, tmp_path, [At(5, lambda: driven.press(99.0)), callback])
+    callback = PressureCallback(stop_on=Level.CRITICAL, pause_on=None, every=EVERY, reader=driven.reader)
+    stopped = trainer(Trainer, tmp_path, [At(SEEN_AT, lambda: driven.press(99.0)), callback])
     stopped.train()
     assert stopped.state.global_step == 8
 
@@ -146,6 +90,26 @@ def test_it_stops_with_a_checkpoint_that_goes_on_to_the_same_loss(driven: Driven
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == STEPS
     assert losses(resumed)[-1] == pytest.approx(losses(undisturbed)[-1], abs=1e-6)
+    assert torch.allclose(parameters(resumed), parameters(undisturbed), atol=1e-6)
+
+
+def test_what_one_rank_of_two_sees_stops_both_at_the_same_step(tmp_path: Path, name: str) -> None:
+    """And the checkpoint that both wrote goes on to the loss and the model of an undisturbed run."""
+    found = results_of("transformers_ranks", "stopped", 2, tmp_path, name, str(tmp_path / "runs"))
+
+    assert [one["saw"] for one in found] == [Level.OK, Level.CRITICAL]
+    assert [one["steps"] for one in found] == [[8, STEPS]] * 2, "step 8 is the next one at which the ranks agree"
+    undisturbed, resumed = found[0]["losses"]  # rank 0 logs
+    assert resumed == pytest.approx(undisturbed, abs=1e-6)
+    for one in found:
+        assert one["models"][1] == pytest.approx(one["models"][0], abs=1e-6)
+
+
+def test_ranks_of_a_trainer_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
+    found = results_of("transformers_ranks", "uneven", 2, tmp_path, name, str(tmp_path / "runs"))
+
+    assert found[0][0] == found[1][0], "the ranks have one model"
+    assert found[0][0] == pytest.approx(found[0][1], abs=1e-6), "and it is that of whole batches"
 
 
 def test_it_pauses_no_longer_than_it_may(driven: Driven, tmp_path: Path) -> None:
@@ -172,6 +136,6 @@ def test_a_loop_over_accelerate_trains_as_the_batch_does(driven: Driven) -> None
             optimizer.zero_grad()
         return net
 
-    plain, sliced = trained(None), trained(OfThree(8, reader=driven.reader))
+    plain, sliced = trained(None), trained(ByChance(ROWS, reader=driven.reader))
     for one, other in zip(plain.parameters(), sliced.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAMPLES_MAX = 200
-SETTINGS: dict[str, Any] = {"observation_period": 4.0, "target_utilization": 0.9}
+SETTINGS: dict[str, Any] = {
+    "observation_period": 4.0,
+    "target_utilization": 0.9,
+    "stale_after": 3600.0,  # however long a busy machine takes between two samples of a test
+}
 
 
 class Driven:
