@@ -92,7 +92,8 @@ def _alive_or_say(found: Status) -> int:
 
 
 def _present_line(one: Present) -> str:
-    asked = f", asked to shed {size(one.request_bytes)} in round {one.round_number}" if one.request_bytes else ""
+    of = "" if one.limit == "memory" else f" of {one.limit}"
+    asked = f", asked to shed {size(one.request_bytes)}{of} in round {one.round_number}" if one.request_bytes else ""
     vain = f", asked in vain {one.in_vain_count} times" if one.in_vain_count else ""
     return f"  worker {one.pid:<10} holds {size(one.held_bytes)}, {one.share:.1f} x its share{asked}{vain}"
 

@@ -19,13 +19,14 @@ from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
 from shm_monitor.errors import FencedError
 from shm_monitor.kernels import Rolling
-from shm_monitor.sampler.attendance import Attendance, Over
+from shm_monitor.sampler.attendance import Attendance, Told
 from shm_monitor.sampler.episodes import Episodes
+from shm_monitor.sampler.holdings import highest, holdings
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import TRACK_FIELDS, Schema, Unknown, ordered, places_of, unknown
-from shm_monitor.segment.flags import BETWEEN, INJECTED, level_of, shed_of
+from shm_monitor.segment.flags import BETWEEN, INJECTED
 from shm_monitor.segment.injection import Injector
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from shm_monitor.supervision.handshake import Order
 
 _log = logging.getLogger("shm_monitor.sampler")
-
-_TARGET, _LIMIT = TRACK_FIELDS.index("target"), TRACK_FIELDS.index("limit")
 
 
 class Sampler:
@@ -91,10 +90,16 @@ class Sampler:
         self._injector = Injector(config.name, places, clock) if config.allow_injection else None
         self._urgent_rolled = [metric.group == "memory" for metric in table if metric.rolled]
         self._rolling, self._decider = self._deciders(config, chosen)
-        self._attendance = Attendance(config.name, lambda: clock() / 1e9)
+        self._holdings = holdings(chosen, table)
+        self._attendance = Attendance(
+            config.name,
+            self._holdings,
+            lambda: clock() / 1e9,
+            gpu_interval_seconds=config.gpu_interval or config.check_interval,
+        )
+        is_asked_for = {"memory", "gpu-memory"}
+        self._others = np.array([rule.limit.name.partition(":")[0] not in is_asked_for for rule in chosen], bool)
         self._episodes = Episodes(config.name, chosen)
-        self._is_memory = np.array([rule.limit.name.partition(":")[0] == "memory" for rule in chosen], bool)
-        self._memory_places = [rule.value for rule, counts in zip(chosen, self._is_memory, strict=True) if counts]
 
     @property
     def taken_over(self) -> bool:
@@ -169,7 +174,7 @@ class Sampler:
         self._decider.decide(record)
         record["verdict"] |= np.uint64(verdict | (INJECTED if injected else 0))
         words = self._decider.words
-        told = self._attendance.turn(*self._worst(words), self._over_target(record))
+        told = self._told(record, words) if self._attendance.is_wanted else None
         self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=words, told=told)
         self._episodes.turn(record, words)
 
@@ -186,19 +191,10 @@ class Sampler:
             self._episodes.stop(self._clock() / 1e9, self._realtime() / 1e9)
         self._publisher.close()
 
-    def _worst(self, words: NDArray[np.uint64]) -> tuple[int, int]:
-        """Return the worst verdict of the limits of memory, and that of the others."""
-        is_memory = self._is_memory
-        return tuple(_highest(words[chosen]) for chosen in (is_memory, ~is_memory))  # type: ignore[return-value]
-
-    def _over_target(self, record: NDArray[np.void]) -> Over:
-        """Return how much the level of memory that is furthest over its target is over it, or the least below."""
-        limits = record["limits"][0][self._is_memory]
-        over = record["values"][0][self._memory_places] - limits[:, _TARGET]
-        if np.isnan(over).all():
-            return Over()
-        place = int(np.nanargmax(over))
-        return Over(float(over[place]), float(limits[place, _LIMIT] - limits[place, _TARGET]), place)
+    def _told(self, record: NDArray[np.void], words: NDArray[np.uint64]) -> Told:
+        """Return what the workers that are present are told."""
+        pressures = [one.pressure(record, words) for one in self._holdings]
+        return self._attendance.turn(pressures, highest(words[self._others]))
 
     def _deciders(self, config: ResourceConfig, chosen: Sequence[Rule]) -> tuple[Rolling, Decider]:
         publisher = self._publisher
@@ -213,11 +209,6 @@ class Sampler:
             rolling.rebuild(publisher.head)
             decider.resume(publisher.ring, publisher.head)
         return rolling, decider
-
-
-def _highest(words: NDArray[np.uint64]) -> int:
-    """Return the word of the highest level, and of the most to shed among those."""
-    return max(map(int, words), key=lambda word: (level_of(word), shed_of(word)), default=0)
 
 
 def sources_for(order: Order) -> list[Source]:

@@ -8,7 +8,8 @@ that the margin stays small beside the rest, a round waits until it is worth it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from shm_monitor.segment.flags import ROUND_MASK
@@ -53,11 +54,13 @@ class Candidate:
         answered_round: the newest round that it said to have answered, modulo 2**16.
         request_bytes: what it is asked for now; 0 for nothing. round_number is the newest round that asked it.
         in_vain_count: how often in a row asking had no effect.
-        asked_at: when it was asked last, seconds.
+        asked_at: when it was asked last, seconds; settle_seconds is what a request has for its effect.
+        is_willing: False for who does not want to be asked for this.
     """
 
-    def __init__(self, slot: int, pid: int) -> None:
-        self.slot, self.pid = slot, pid
+    def __init__(self, slot: int, pid: int, settle_seconds: float = SETTLE_SECONDS) -> None:
+        self.slot, self.pid, self.settle_seconds = slot, pid, settle_seconds
+        self.is_willing = True
         self.held_bytes = 0
         self.weight = 1.0
         self.sheddable_bytes: int | None = None
@@ -91,21 +94,24 @@ class Candidate:
         self.request_bytes, self.round_number, self.asked_at = size_bytes, round_number, now
         self._held_when_asked = self.held_bytes
 
-    def settle(self, now: float) -> None:
-        """Take the request back once it is fulfilled, answered, or has had its time."""
-        if not self.request_bytes or not (self.is_through or now - self.asked_at >= SETTLE_SECONDS):
+    def settle(self, now: float, *, is_over: bool = False) -> None:
+        """Take the request back once it is fulfilled, answered, or *is_over*, which it is at the latest after a while.
+
+        Nothing is said of who has not had its usual time.
+        """
+        if not self.request_bytes or not (self.is_through or is_over or now - self.asked_at >= self.settle_seconds):
             return
         if self.fallen_bytes >= EFFECT * self.request_bytes:
             self.in_vain_count = 0
         else:
             self.in_vain_count += 1
             if self.in_vain_count >= VAIN_REQUESTS:
-                self.passed_until, self.in_vain_count = now + PASS_SECONDS, 0
+                self.passed_until = now + PASS_SECONDS
         self.request_bytes = 0
 
     def may_be_asked(self, now: float) -> bool:
         """Say whether a round may ask it, if it is not critical."""
-        has_settled = now - self.asked_at >= SETTLE_SECONDS and now >= self.passed_until
+        has_settled = now - self.asked_at >= self.settle_seconds and now >= self.passed_until
         return has_settled and not self.request_bytes and self.most_bytes > 0
 
 
@@ -116,8 +122,10 @@ class Rounds:
         number: of the newest round; counted on for ever, shown modulo 2**16.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        """Take the number of each round from *numbers*, of which none may be 0 modulo 2**16."""
         self.number = 0
+        self._numbers = itertools.count(1) if numbers is None else numbers
         self._reaction_seconds = _FIRST_REACTION_SECONDS
 
     def turn(self, workers: Sequence[Candidate], need: Need, now: float, *, is_critical: bool) -> None:
@@ -129,15 +137,16 @@ class Rounds:
             now: seconds, monotonic.
             is_critical: the capacity is all but reached.
         """
+        patience = min(max(PATIENCE_REACTIONS * self._reaction_seconds, LEAST_PATIENCE_SECONDS), SETTLE_SECONDS)
         for worker in workers:
             self._learn(worker, now)
-            worker.settle(now)
+            worker.settle(now, is_over=need.deficit_bytes <= 0 and now - worker.asked_at >= patience)
             if need.deficit_bytes <= 0:
                 worker.request_bytes = 0
         if need.deficit_bytes <= 0:
             return
         margin = MARGIN_REACTIONS * need.rise * self._reaction_seconds
-        missing = need.deficit_bytes - self._in_flight_bytes(workers, now)
+        missing = need.deficit_bytes - _in_flight_bytes(workers, now - patience)
         if is_critical:
             if missing > 0:
                 self._ask_all(workers, missing + min(margin, MARGIN * missing), now)
@@ -147,38 +156,39 @@ class Rounds:
     def _learn(self, worker: Candidate, now: float) -> None:
         """Learn from a request that *worker* has just fulfilled how long that takes."""
         if worker.request_bytes and worker.is_through:
-            took = min(max(now - worker.asked_at, 0.0), SETTLE_SECONDS)
+            took = min(max(now - worker.asked_at, 0.0), worker.settle_seconds)
             self._reaction_seconds += _LEARNED * (took - self._reaction_seconds)
-
-    def _in_flight_bytes(self, workers: Sequence[Candidate], now: float) -> int:
-        """Return what was asked for and will yet be given back, by who usually does and in the time that it takes."""
-        patience = min(max(PATIENCE_REACTIONS * self._reaction_seconds, LEAST_PATIENCE_SECONDS), SETTLE_SECONDS)
-        return sum(
-            max(worker.request_bytes - worker.fallen_bytes, 0)
-            for worker in workers
-            if worker.request_bytes and not worker.in_vain_count and now - worker.asked_at < patience
-        )
 
     def _ask_largest(self, workers: Sequence[Candidate], missing: float, now: float) -> None:
         """Ask one after the other, the largest first and among alike the least recently asked, for *missing* bytes."""
         free = [worker for worker in workers if worker.may_be_asked(now)]
         if free:
-            self.number += 1
+            self.number = next(self._numbers)
         for worker in sorted(free, key=lambda one: (-one.held_bytes / one.weight, one.asked_at)):
             if missing <= 0:
                 return
             size = min(worker.most_bytes, int(missing) + 1)
             worker.ask(size, self.number, now)
-            missing -= size
+            if not worker.in_vain_count:  # else it is asked, and not counted on
+                missing -= size
 
     def _ask_all(self, workers: Sequence[Candidate], missing: float, now: float) -> None:
         """Ask everybody who is not asked yet for a part of *missing* bytes: as much of it as it can give of all."""
         free = [worker for worker in workers if not worker.request_bytes and worker.most_bytes > 0]
         most = sum(worker.most_bytes for worker in free)
         if free:
-            self.number += 1
+            self.number = next(self._numbers)
         for worker in free:
             worker.ask(min(int(missing * worker.most_bytes / most) + 1, worker.most_bytes), self.number, now)
+
+
+def _in_flight_bytes(workers: Sequence[Candidate], since: float) -> int:
+    """Return what was asked for *since* then and will yet be given back, by who usually does."""
+    return sum(
+        max(worker.request_bytes - worker.fallen_bytes, 0)
+        for worker in workers
+        if worker.request_bytes and not worker.in_vain_count and worker.asked_at > since
+    )
 
 
 def shares(workers: Sequence[Candidate]) -> Mapping[int, float]:

@@ -4,8 +4,13 @@
 
     bytes 0-1023           byte k is the lock of slot k
     1024 + 64 * k          the record of slot k, 8 bytes each
-       worker's:  base_bytes, weight (f64), sheddable_bytes (all ones: unknown), answered round, shed_bytes
-       sampler's: held_bytes, share (f64: of what a fair share would be), asked in vain
+       worker's:  base_bytes, weight (f64), sheddable_bytes (all ones: unknown), u32 answered round and u32 wants,
+                  shed_bytes
+       sampler's: held_bytes, share (f64: of what a fair share would be), u32 asked in vain, u16 limit, u16 round
+
+``wants`` has a bit for each thing that the worker wants to be asked for: bit 0 for memory, 1 + n for the n-th GPU that
+has a limit of its memory (bit 30 for all from the 29th on); bit 31 once it has said any. ``limit`` says what the
+request of that round is about: 0 for memory, else 1 + the place of the limit.
 
 The kernel drops a lock with its process, a forked child inherits none, and the sampler finds the holders with their
 pids by ``F_GETLK``: 1.8 us a worker. Closing *any* descriptor of the file drops all locks of the process, so one
@@ -32,11 +37,16 @@ if TYPE_CHECKING:
 SUFFIX = "~workers"
 HAS_PRESENCE = sys.platform == "linux"  # elsewhere struct flock is another, and there is no /proc to look at
 UNKNOWN_BYTES = 2**64 - 1
+WANTS_ALL = 2**32 - 1
+_HAS_SAID = 1 << 31
 
 _RECORDS_OFFSET = WORKER_COUNT
-_RECORD = struct.Struct("<QdQQQQdQ")
+_RECORD = struct.Struct("<QdQIIQQdIHH")
+_WANTS_OFFSET = 3 * 8 + 4
+_SHED_OFFSET = 4 * 8
 _SAMPLERS_OFFSET = 5 * 8
-_SAMPLERS = struct.Struct("<QdQ")
+_SAMPLERS = struct.Struct("<QdIHH")
+_ROUND_MASK = 0xFFFF
 _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
 
 _lock = threading.Lock()
@@ -61,19 +71,34 @@ class Record(NamedTuple):
         weight: its fair share is in proportion to it.
         sheddable_bytes: what it said that it can give back; ``UNKNOWN_BYTES`` where it said nothing.
         answered_round: the newest round that it has answered; shed_bytes is what it gave back then.
-        held_bytes: what it holds above the base, as the sampler sees it.
+        wants: a bit for each thing that it wants to be asked for; 0 before it said any.
+        held_bytes: what it holds above the base, as the sampler sees it; of a GPU's memory all that it holds.
         share: held_bytes over a fair share.
         in_vain_count: how often it was asked without effect.
+        limit: what it is asked for in that round_number (modulo 2**16): 0 for memory, else 1 + the place of a limit.
     """
 
     base_bytes: int
     weight: float
     sheddable_bytes: int
     answered_round: int
+    wants: int
     shed_bytes: int
     held_bytes: int
     share: float
     in_vain_count: int
+    limit: int
+    round_number: int
+
+
+class SamplersPart(NamedTuple):
+    """What the sampler writes into a record."""
+
+    held_bytes: int
+    share: float
+    in_vain_count: int
+    limit: int
+    round_number: int
 
 
 def take_slot(name: str, weight: float) -> int | None:
@@ -97,7 +122,7 @@ def take_slot(name: str, weight: float) -> int | None:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
             except (BlockingIOError, PermissionError):  # held by another process; both are allowed, fcntl(2)
                 continue
-            record = Record(held_bytes_of("self"), weight, UNKNOWN_BYTES, 0, 0, 0, 0.0, 0)
+            record = Record(held_bytes_of("self"), weight, UNKNOWN_BYTES, 0, 0, 0, 0, 0.0, 0, 0, 0)
             os.pwrite(fd, _RECORD.pack(*record), _RECORDS_OFFSET + slot * _RECORD.size)
             _mine[os.getpid(), name] = [slot, 1]
             return slot
@@ -124,7 +149,22 @@ def say(name: str, slot: int, *, sheddable_bytes: int | None = None, answer: tup
     if sheddable_bytes is not None:
         os.pwrite(_file(name), struct.pack("<Q", sheddable_bytes), place + 16)
     if answer is not None:
-        os.pwrite(_file(name), struct.pack("<QQ", *answer), place + 24)
+        round_number, shed_bytes = answer
+        os.pwrite(_file(name), struct.pack("<Q", shed_bytes), place + _SHED_OFFSET)  # first: it is that of the round
+        os.pwrite(_file(name), struct.pack("<I", round_number), place + 24)
+
+
+def want(name: str, slot: int, bits: int) -> None:
+    """Write into the own record that this worker wants to be asked for *bits*, too, while anybody uses the slot."""
+    place = _RECORDS_OFFSET + slot * _RECORD.size + _WANTS_OFFSET
+    with _lock:
+        (wanted,) = struct.unpack("<I", os.pread(_file(name), 4, place).ljust(4, b"\0"))
+        os.pwrite(_file(name), struct.pack("<I", wanted | bits | _HAS_SAID), place)
+
+
+def want_of(gpu_number: int | None = None) -> int:
+    """Return the bit of memory, or that of the n-th GPU that has a limit of its memory."""
+    return 1 if gpu_number is None else 1 << min(gpu_number + 1, 30)
 
 
 class Register:
@@ -155,12 +195,13 @@ class Register:
         data = b"" if fd is None else os.pread(fd, _RECORD.size, _RECORDS_OFFSET + slot * _RECORD.size)
         return Record(*_RECORD.unpack(data.ljust(_RECORD.size, b"\0")))
 
-    def tell(self, slot: int, held_bytes: int, share: float, in_vain_count: int) -> None:
+    def tell(self, slot: int, told: SamplersPart) -> None:
         """Write the sampler's part of the record of *slot*."""
         fd = self._open()
         if fd is not None:
             place = _RECORDS_OFFSET + slot * _RECORD.size + _SAMPLERS_OFFSET
-            os.pwrite(fd, _SAMPLERS.pack(held_bytes, share, in_vain_count), place)
+            told = told._replace(round_number=told.round_number & _ROUND_MASK)
+            os.pwrite(fd, _SAMPLERS.pack(*told), place)
 
     @property
     def exists(self) -> bool:

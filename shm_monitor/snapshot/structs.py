@@ -202,7 +202,8 @@ class Present(msgspec.Struct, frozen=True, gc=False):
         weight: its fair share is in proportion to it.
         held_bytes: what it holds above what it had when it presented itself; as old as ten seconds while calm.
         share: held_bytes over a fair share; 1 is fair.
-        request_bytes: what it is asked to give back now; 0 for nothing.
+        request_bytes: what it is asked to give back now; 0 for nothing. limit is of what: memory, or that of a GPU
+            (``gpu-memory:0``), of which held_bytes and share then are.
         round_number: which round asked it last, modulo 2**16; 0 before the first.
         answered_round: which it has answered last; shed_bytes is what it gave back then.
         in_vain_count: how often in a row asking it had no effect; one that does not react is passed over for a minute.
@@ -214,6 +215,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     held_bytes: int
     share: float
     request_bytes: int
+    limit: str
     round_number: int
     answered_round: int
     shed_bytes: int

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from shm_monitor.segment.view import View
     from shm_monitor.snapshot.structs import Present
 
+MEMORY = "memory"
+_GPU_MEMORY = "gpu-memory"
+_ATTEMPTS = 3
+
 
 class Request(NamedTuple):
     """What a present worker is asked for.
@@ -29,21 +33,24 @@ class Request(NamedTuple):
     Args:
         round_number: which round of the sampler asked; another number is another request. Counted modulo 2**16.
         size_bytes: to give back.
-        held_bytes: what the sampler saw it hold above what it had when it presented itself.
+        held_bytes: what the sampler saw it hold above what it had when it presented itself; of a GPU all of it.
         share: that over a fair share.
+        limit: memory, or ``gpu-memory:0`` and its like: of what.
     """
 
     round_number: int
     size_bytes: int
     held_bytes: int
     share: float
+    limit: str = MEMORY
 
     def __str__(self) -> str:
         """Return it as a sentence."""
         from shm_monitor.units import size
 
         held = f"it holds {size(self.held_bytes)}, {self.share:.1f} x its share"
-        return f"asked to shed {size(self.size_bytes)} in round {self.round_number}, because {held}"
+        what = "" if self.limit == MEMORY else f" of {self.limit}"
+        return f"asked to shed {size(self.size_bytes)}{what} in round {self.round_number}, because {held}"
 
 
 def present_workers(name: str, view: View) -> list[Present]:
@@ -55,8 +62,7 @@ def present_workers(name: str, view: View) -> list[Present]:
     register = presence.Register(name)
     found = []
     for slot, pid in register.holders():
-        number, size = flags.request_of(view.word(layout.REQUESTS_OFFSET + slot * layout.WORD_BYTES))
-        one = register.record(slot)
+        number, size, one = _request(register, view, slot)
         found.append(
             Present(
                 slot=slot,
@@ -65,6 +71,7 @@ def present_workers(name: str, view: View) -> list[Present]:
                 held_bytes=one.held_bytes,
                 share=one.share,
                 request_bytes=size,
+                limit=_limit(view, one),
                 round_number=number,
                 answered_round=one.answered_round,
                 shed_bytes=one.shed_bytes,
@@ -72,6 +79,35 @@ def present_workers(name: str, view: View) -> list[Present]:
             )
         )
     return found
+
+
+def _request(register: presence.Register, view: View, slot: int) -> tuple[int, int, presence.Record]:
+    """Return round, bytes and record of *slot*; no bytes where the two are not of one round, for they change now."""
+    for _ in range(_ATTEMPTS):
+        number, size = flags.request_of(view.word(layout.REQUESTS_OFFSET + slot * layout.WORD_BYTES))
+        one = register.record(slot)
+        if not size or one.round_number == number:
+            return number, size, one
+    return number, 0, one
+
+
+def _limit(view: View, record: presence.Record) -> str:
+    limits = view.schema.limits
+    return limits[record.limit - 1].name if 0 < record.limit <= len(limits) else MEMORY
+
+
+def _wants(names: list[str], indices: tuple[int, ...]) -> int:
+    """Return the bits of what a reader wants to be asked for that watches the flags *indices*."""
+    if indices == (0,):
+        return presence.WANTS_ALL
+    gpus = [index for index, name in enumerate(names, 1) if name.partition(":")[0] == _GPU_MEMORY]
+    bits = 0
+    for index in indices:
+        if index in gpus:
+            bits |= presence.want_of(gpus.index(index))
+        elif names[index - 1].partition(":")[0] == MEMORY:
+            bits |= presence.want_of()
+    return bits
 
 
 class Presence:
@@ -94,12 +130,15 @@ class Presence:
 
         Those of the limits as they are, while the sampler has not seen this worker.
         """
+        names = [limit.name for limit in view.schema.limits]
+        asked_for = [index for index, name in enumerate(names, 1) if name.partition(":")[0] in (MEMORY, _GPU_MEMORY)]
+        if self.slot is not None:
+            presence.want(self._name, self.slot, _wants(names, indices))
         if not self.is_seen(view):
             return indices
         if indices == (0,):
             return (OTHERS_FLAG, self._own)
-        names = [limit.name.partition(":")[0] for limit in view.schema.limits]
-        others = tuple(index for index in indices if names[index - 1] != "memory")
+        others = tuple(index for index in indices if index not in asked_for)
         return others if len(others) == len(indices) else (*others, self._own)
 
     def is_seen(self, view: View) -> bool:
@@ -110,12 +149,10 @@ class Presence:
         """Return what this worker is asked for; None for nothing."""
         if self.slot is None:
             return None
-        word = view.word(layout.REQUESTS_OFFSET + self.slot * layout.WORD_BYTES)
-        number, size = flags.request_of(word)
+        number, size, record = _request(presence.Register(self._name), view, self.slot)
         if not size:
             return None
-        record = presence.Register(self._name).record(self.slot)
-        return Request(number, size, record.held_bytes, record.share)
+        return Request(number, size, record.held_bytes, record.share, _limit(view, record))
 
     def say(self, **what: Any) -> None:
         """Write into the own record; see :func:`shm_monitor.segment.presence.say`."""

@@ -1,7 +1,8 @@
 """A worker that presents itself, holds memory, and does what it is told on standard input, a line each.
 
-``python -m tests.support.present_worker NAME MB``. Lines: ``ask`` prints what it is asked (a line of JSON), ``shed N``
-gives N MB back, ``hold N`` takes N MB more, ``fork`` has a child print its slot, ``quit``.
+``python -m tests.support.present_worker NAME MB [LIMIT ...]``: it watches memory, these limits, or ``all``. Lines:
+``ask`` prints what it is asked (a line of JSON), ``shed N`` gives N MB back, ``hold N`` takes N MB more, ``fork`` has a
+child print its slot, ``quit``.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ def filled(megabytes: int) -> list[bytearray]:
     return [bytearray(b"\1") * MB for _ in range(megabytes)]
 
 
-def main(name: str, megabytes: int) -> None:
+def main(name: str, megabytes: int, watch: list[str]) -> None:
     """Serve standard input."""
-    reader = sm.attach(name, timeout=30.0, watch=["memory"], present=True)
+    reader = sm.attach(name, timeout=30.0, watch=None if watch == ["all"] else watch, present=True)
     held = filled(megabytes)
     print(slot_of(reader), flush=True)
     for line in sys.stdin:
@@ -33,6 +34,8 @@ def main(name: str, megabytes: int) -> None:
                 "prune": reader.should_prune(),
                 "level": reader.level().name,
                 "request": None if request is None else request.size_bytes,
+                "limit": None if request is None else request.limit,
+                "round": None if request is None else request.round_number,
                 "shed_bytes": reader.shed_bytes(),
                 "text": str(reader.explain()),
             }
@@ -66,4 +69,4 @@ def slot_of(reader: sm.Reader) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:] or ["memory"])

@@ -17,6 +17,7 @@ import shm_monitor as sm
 from shm_monitor.segment import presence
 from shm_monitor.segment.presence import Register
 from tests.support.fake_sampler import FakeSampler
+from tests.support.herd import Worker
 from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
@@ -29,37 +30,6 @@ pytestmark = pytest.mark.skipif(
 
 MB = 2**20
 SETTINGS: dict[str, Any] = {"observation_period": 4.0, "target_utilization": 0.9}
-
-
-class Worker:
-    """One process of tests.support.present_worker."""
-
-    def __init__(self, name: str, megabytes: int) -> None:
-        command = [sys.executable, "-m", "tests.support.present_worker", name, str(megabytes)]
-        self.process = subprocess.Popen(
-            command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.slot = int(self._line())
-
-    def do(self, line: str) -> str:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self._line()
-
-    def ask(self) -> Any:
-        return json.loads(self.do("ask"))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
 
 
 class Stage:
