@@ -119,7 +119,7 @@ def sample(at: int) -> Snapshot:
         gpus=[_gpu(number, at) for number in range(2)],
         workers=_workers(share),
         limits=[_limit("memory:host", host, 256 * GB, "ok"), _limit("memory:0", used, 64 * GB, level)],
-        present=[Present(0, 4101, 1.0, int(38 * share * GB), 1.9, int(2.1 * GB) if pressed else 0, "memory", 7, 6, 0, 0)],
+        present=[Present(0, 4101, 1.0, int(38 * share * GB), 1.9, 2 * GB * pressed, "memory", 7, 6, 0, 0)],
     )  # fmt: skip
 
 
