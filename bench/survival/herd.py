@@ -22,6 +22,7 @@ KILL_AFTER, JOIN_AFTER = 0.25, 0.5  # of the seconds
 LOOK_SECONDS = 0.02
 TRACE_SECONDS = 0.5
 BEFORE_SECONDS = 0.2  # usage when a round began is the highest so long before the first answer to it
+END_SECONDS = 1.0  # a round that ends later is not counted: caches that are through go with all that they hold
 WITHIN = (0.85, 1.0)  # of the target, usage after a round
 
 
@@ -136,8 +137,8 @@ class Herd:
         began, ended = answers[0].at, answers[-1].at
         before = max((size for at, size in self.usage if began - BEFORE_SECONDS <= at < began), default=0)
         after = next((size for at, size in self.usage if at > ended), 0)
-        if not before or not after:
-            return None  # at the very end
+        if not before or not after or ended > self.began + self.seconds - END_SECONDS:
+            return None
         asked, given = sum(one.asked_bytes for one in answers), sum(one.given_bytes for one in answers)
         return Round(max(before - target_bytes, 0.0), asked, given, after)
 

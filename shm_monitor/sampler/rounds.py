@@ -19,9 +19,10 @@ SETTLE_SECONDS = 2.0  # that a request has for its effect; nobody is asked again
 VAIN_REQUESTS = 2  # without effect, and a worker is passed over
 PASS_SECONDS = 60.0
 EFFECT = 0.25  # of what was asked for: less has had none
-MARGIN = 0.2  # of what is over the target is asked for beyond it, at most: 1.3 x may be shed
 MARGIN_REACTIONS = 2.0  # so many reactions of growth is the margin: a busy machine takes longer than usual
-PART_OF_ROOM = 0.6  # between target and limit: above it a round begins, however small the margin is beside it
+MARGIN = 0.28  # of what is over the target is the margin at most: 1.3 x may be shed
+WORTH = 0.2  # of what is over the target: a round waits until the margin is no more than this,
+PART_OF_ROOM = 0.6  # but not beyond this part of what is between target and limit
 PATIENCE_REACTIONS = 8.0  # so many usual reactions after it was made a request is not counted on any more,
 LEAST_PATIENCE_SECONDS = 0.5  # but it stays
 _FIRST_REACTION_SECONDS = 0.25  # patient at first: a loop may ask between its steps alone
@@ -150,7 +151,7 @@ class Rounds:
         if is_critical:
             if missing > 0:
                 self._ask_all(workers, missing + min(margin, MARGIN * missing), now)
-        elif missing > 0 and missing >= min(margin / MARGIN, PART_OF_ROOM * need.room_bytes):
+        elif missing > 0 and missing >= min(margin / WORTH, PART_OF_ROOM * need.room_bytes):
             self._ask_largest(workers, missing + min(margin, MARGIN * missing), now)
 
     def _learn(self, worker: Candidate, now: float) -> None:
