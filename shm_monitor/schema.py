@@ -86,8 +86,9 @@ TRACK_HELP = {
     "reclaim_events_count": "the counter of reclaim events at its last reading",
     "oom_events_count": "the counter of OOM events at its last reading",
     "oom_seen_seconds": "when the counter of OOM events last rose",
-    "pressed_since_seconds": "when the level last came to PRUNE or above",
-    "episodes_count": "how often the level came to PRUNE or above",
+    "pressed_since_seconds": "when the level last came to PRUNE or above, or a reason was set again after the value "
+    "was a quarter below the target",
+    "episodes_count": "how often that happened",
 } | {
     f"{reason}_{field}": text
     for reason in PRESSING

@@ -84,7 +84,7 @@ class Track(NamedTuple):
         buckets = np.zeros((count, past.BUCKETS, past.BUCKET_WIDTH))
         buckets[:, :, past.ID] = -np.inf  # no bucket, also soon after the boot, when -1 would be one
         recent = np.full((count, past.RECENT_WIDTH), math.nan)
-        recent[:, [past.KNOWN_COUNT, past.RATE]] = 0.0
+        recent[:, [past.KNOWN_COUNT, past.RATE, past.RELIEVED]] = 0.0
         return cls(buckets, recent, fresh_published(count))
 
 
@@ -127,7 +127,7 @@ class Decider:
         self._track = Track.fresh(len(rules))
         self.words = np.zeros(len(rules), np.uint64)
         self._wait = np.full(1, np.inf)
-        self._pressed = np.zeros(len(rules), np.bool_)
+        self._since = np.full(len(rules), math.nan)  # that each limit presses; NaN while it does not
         self._record: Samples | None = None
         self._warned = False
         if not step.DECIDE.is_compiled and not step.DECIDE.is_compiling:
@@ -161,7 +161,7 @@ class Decider:
         for column in (step.KNOWN_SINCE, step.KNOWN_UNTIL):  # a limit that was switched off knew of no readings
             published[:, column] = np.fmin(published[:, column], replayed.published[:, column])
         self._track = Track(replayed.buckets, replayed.recent, published)
-        self._pressed = published[:, step.LEVEL] >= Level.PRUNE
+        self._since = _pressed_since(published)
 
     def _history(self, ring: Samples, newest: int) -> list[int]:
         """Return the slots of the samples that can be trusted, oldest first; garbage in the ring ends it there."""
@@ -211,14 +211,19 @@ class Decider:
             self._tell_episodes()
 
     def _tell_episodes(self) -> None:
-        pressed = self._track.published[:, step.LEVEL] >= Level.PRUNE
-        for place in np.flatnonzero(pressed != self._pressed):
+        since = _pressed_since(self._track.published)
+        for place in np.flatnonzero((since != self._since) & ~(np.isnan(since) & np.isnan(self._since))):
             rule, track = self._rules[place], self._track.published[place]
-            if pressed[place]:
-                _log.warning(begin_text(rule, track))
-            else:
+            if math.isnan(since[place]):
                 _log.info(end_text(rule, track, float(self._views[1][rule.value]), self._views[0][0] * 1e-9))
-        self._pressed = pressed
+            else:
+                _log.warning(begin_text(rule, track, again=not math.isnan(self._since[place])))
+        self._since = since
+
+
+def _pressed_since(published: Published) -> NDArray[np.float64]:
+    """Return since when each limit presses, in seconds; NaN for not now."""
+    return np.where(published[:, step.LEVEL] >= Level.PRUNE, published[:, step.PRESSED_SINCE], math.nan)
 
 
 def above_capacity_text(rule: Rule, track: Published) -> str:
@@ -230,14 +235,14 @@ def above_capacity_text(rule: Rule, track: Published) -> str:
     )
 
 
-def begin_text(rule: Rule, track: Published) -> str:
-    """Return the line that says that *rule* begins to press, why, and the numbers at that time."""
+def begin_text(rule: Rule, track: Published, *, again: bool = False) -> str:
+    """Return the line that says that *rule* presses, or *again* after a relief, why, and the numbers at that time."""
     unit, reasons = rule.limit.unit, int(track[step.REASONS])
     names = names_of_bits(reasons, REASON_NAMES)
-    first = next(place for place in range(4) if reasons & 1 << place)
+    first = 1 if again and reasons & Reason.FORECAST else next(place for place in range(4) if reasons & 1 << place)
     numbers = track[step.EACH + first * step.EACH_WIDTH :]
     parts = [
-        f"{rule.limit.name}: {Level(int(track[step.LEVEL])).text} ({', '.join(names)})",
+        f"{rule.limit.name}: {Level(int(track[step.LEVEL])).text}{' again' if again else ''} ({', '.join(names)})",
         f"at {amount(numbers[step.SET_VALUE], unit)}, mean {amount(numbers[step.SET_MEAN], unit)}",
         f"limit {amount(numbers[step.SET_LIMIT], unit)}",
     ]

@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 
 from shm_monitor.kernels.compiled import Kernel, callable_from_kernels, read_only
 from shm_monitor.kernels.past import (
+    HORIZON,
     ID,
     KNOWN_COUNT,
     PARTS,
     PERIOD,
     RATE,
+    RELIEVED,
     RISE_SEEN,
     ROUNDING,
     Floats,
     look_back,
+    resize,
     take,
 )
 
@@ -54,6 +57,8 @@ _DEFAULT_LIMIT = 0.9  # of the capacity, where no limit is set or it lies above 
 _OVER = 1 / 3  # LEVEL: share of the last period over the limit; 0.2 pressed 24 of 30 plateaus with spikes
 _STALLED_PERCENT = 10.0  # EVENT: share of the time that some task waited for memory
 _LOST_PERIODS = 1.1  # without a reading for longer, nothing older counts
+_RELIEF = 0.75  # of the target: pressure that was below it and is forecast again is an episode of its own
+_PRESSED_HORIZONS = 1 / 16  # at least so often memory is looked at while it presses: who frees half may fill it again
 _WAIT_SHARE = 0.125  # of the time until memory is full, until it is looked at again: 4 readings use half of that time
 
 # What decide returns.
@@ -143,7 +148,7 @@ def decide(
             s[KNOWN_SINCE] = s[RECLAIM_COUNT] = s[OOM_COUNT] = s[OOM_SEEN] = s[MEAN] = s[MAXIMUM] = np.nan
             buckets[place, :, ID] = -np.inf
             recent[place, :] = np.nan
-            recent[place, KNOWN_COUNT] = recent[place, RATE] = 0.0
+            recent[place, KNOWN_COUNT] = recent[place, RATE] = recent[place, RELIEVED] = 0.0
             if known:
                 s[KNOWN_SINCE] = now
         # A sample may come a little late: half an interval counts as observed.
@@ -152,6 +157,8 @@ def decide(
         seconds, coming, calm = np.nan, False, np.nan
         mean, top, over_seconds, over_count, count = np.nan, np.nan, 0.0, 0.0, 1.0
         if known:
+            if held and runs_out and s[CAPACITY] > 0.0 and capacity != s[CAPACITY]:
+                resize(buckets[place], recent[place], s[CAPACITY] / capacity)
             lasted = min(gap, period) if recent[place, KNOWN_COUNT] > 0.0 else 0.0
             mean, top, over_seconds, over_count, count, calm, coming, rises, seconds = look_back(
                 buckets[place],
@@ -212,10 +219,15 @@ def decide(
                 over |= _CAPACITY_BIT
             if not now - s[_EVENT_SEEN] <= period:
                 over |= _EVENT_BIT
+        fresh = seen & ~reasons
+        comes_back = False
+        if recent[place, RELIEVED] > 0.0:  # only what leads to the end: turns of high and low are one episode
+            fresh |= seen & _FORECAST_BIT
+            comes_back = fresh & (_FORECAST_BIT | _CAPACITY_BIT) != 0
         for reason in range(4):
             bit, each = 1 << reason, EACH + reason * EACH_WIDTH
             if seen & bit:
-                if not reasons & bit:
+                if fresh & bit:
                     s[each + SINCE], s[each + SET_VALUE], s[each + SET_MEAN] = now, reading, mean * scale
                     s[each + SET_LIMIT], s[each + SET_CAPACITY], s[each + SET_SECONDS] = limit, capacity, seconds
                     s[each + SET_COUNT] += 1.0
@@ -231,11 +243,17 @@ def decide(
             level = 2
         elif value >= low or mean >= low:
             level = 1
-        if (level >= 2) != (s[LEVEL] >= 2.0):
+        pressed = level >= 2
+        if pressed != (s[LEVEL] >= 2.0) or (pressed and comes_back):
             told |= PRESSED_CHANGED
-            if level >= 2:
+            recent[place, RELIEVED] = 0.0
+            if pressed:
                 s[PRESSED_SINCE] = now
                 s[EPISODES] += 1.0
+        if known and pressed and value <= _RELIEF * low:
+            recent[place, RELIEVED] = 1.0
+        if known and pressed and columns[place, URGENT] != 0:
+            wait[0] = min(wait[0], _PRESSED_HORIZONS * timing[HORIZON])
         if not (known or held):
             reasons |= _UNKNOWN_BIT
         s[LEVEL], s[REASONS] = level, reasons

@@ -26,12 +26,20 @@ BUCKETS = PARTS * (_RISES_PERIODS + 2)  # a power of two, so that a bit mask wra
 _MASK = BUCKETS - 1
 (ID, COUNT, TIME, VALUES, TIMES, PRODUCTS, SQUARES, TOP, RISE_TOP, LASTED, AREA, OVER_LASTED, OVER_COUNT) = range(13)
 BUCKET_WIDTH = 13
-KNOWN_COUNT, RISE_SEEN, RATE, TIME_0, VALUE_0, TIME_1, VALUE_1, TIME_2, VALUE_2, RECENT_WIDTH = range(10)
+(KNOWN_COUNT, RISE_SEEN, RATE, RELIEVED, TIME_0, VALUE_0, TIME_1, VALUE_1, TIME_2, VALUE_2, RECENT_WIDTH) = range(11)
 
 _CALM_PERIODS = 3  # LEVEL also ends when so many periods hold no more time over the limit than it asks for
 _STRAIGHT = 0.85  # a line's least R2: a step has 0.80 at most; 0.9 lost 4 of 36 steps with a ramp behind
 _SURE = 5.0  # a line's least t statistic
 _FADING = 0.25  # of the slope: so much the newest part of a line still rises
+# A window of few readings is long, a short one has many: with four in 1.8 s of noise, a plateau was pressed for 199 s
+# of 6,000 instead of 10.
+_LONG, _SHORT = 0.75, 0.25  # of the horizon
+_SHORT_COUNT = 5.0  # older readings
+# The fast window. While memory is looked at after an eighth of the time left, four readings span 0.49 of what is left
+# then; with 1 they never saw the end before the shortest wait bounded them from below.
+_AHEAD = 2.5  # times as far as they are long
+_EVEN = 0.15  # of their length is the newest interval: else a step between two looks, and one soon after, are a line
 _MARGIN = 0.1  # of the headroom: so much higher than an earlier rise is news
 _SHOWN_HORIZONS = 10.0  # below the target, seconds to the end are told of a line that ends within so many horizons
 _SHOWN_PERIODS = 100.0  # from the target on, within so many periods: farther ahead a line of one period says nothing
@@ -64,7 +72,9 @@ def line(count: float, time: float, mean: float, times: float, products: float, 
 
 @callable_from_kernels
 def fast_line(recent: Floats, now: float, value: float) -> float:
-    """Return the slope of the line through the newest three readings and *value*; 0 where it is none."""
+    """Return the slope of the line through the newest three readings and *value*; 0 where it is none, or has ended."""
+    if now - recent[TIME_2] < _EVEN * (now - recent[TIME_0]):
+        return 0.0
     count = time = mean = times = products = squares = 0.0
     for place in range(TIME_0, RECENT_WIDTH, 2):
         count += 1.0
@@ -73,7 +83,8 @@ def fast_line(recent: Floats, now: float, value: float) -> float:
         times += time_off * (time_off - time_off / count)
         products += time_off * (value_off - value_off / count)
         squares += value_off * (value_off - value_off / count)
-    return line(count, time, mean, times, products, squares, value)
+    slope = line(count, time, mean, times, products, squares, value)
+    return slope if value - recent[VALUE_1] >= _FADING * slope * (now - recent[TIME_1]) else 0.0
 
 
 @callable_from_kernels
@@ -85,6 +96,23 @@ def earlier_peak(buckets: Floats, here: int, back: int) -> float:
         if bucket[ID] == here - older:
             peak = max(peak, bucket[RISE_TOP])
     return peak
+
+
+@callable_from_kernels
+def resize(buckets: Floats, recent: Floats, factor: float) -> None:
+    """Tell the past in shares of another capacity, *factor* times what they were, so that a line is one of bytes.
+
+    Mean, maximum and the time over the limit stay: they say how full it was.
+    """
+    for place in range(BUCKETS):
+        bucket = buckets[place]
+        bucket[VALUES] *= factor
+        bucket[PRODUCTS] *= factor
+        bucket[SQUARES] *= factor * factor
+        bucket[RISE_TOP] *= factor
+    recent[VALUE_0] *= factor
+    recent[VALUE_1] *= factor
+    recent[VALUE_2] *= factor
 
 
 @callable_from_kernels
@@ -113,6 +141,8 @@ def take(
         bucket[OVER_COUNT] += 1.0
     if recent[KNOWN_COUNT] > 0.0 and now > recent[TIME_2]:
         recent[RATE] = (value - recent[VALUE_2]) / (now - recent[TIME_2])
+    if recent[KNOWN_COUNT] > 1.0 and now > recent[TIME_1]:  # noise in one reading hides no rise
+        recent[RATE] = max(recent[RATE], (value - recent[VALUE_1]) / (now - recent[TIME_1]))
     recent[KNOWN_COUNT] += 1.0
     recent[TIME_0], recent[VALUE_0] = recent[TIME_1], recent[VALUE_1]
     recent[TIME_1], recent[VALUE_1] = recent[TIME_2], recent[VALUE_2]
@@ -148,11 +178,9 @@ def look_back(
         over_seconds, over_count = lasted, 1.0
     coming = rises = False
     ends, newest_slope = np.nan, -1.0
-    if (
-        runs_out and observed and recent[KNOWN_COUNT] >= 3.0 and value > limit
-    ):  # the fast window sees as far as it is long
+    if runs_out and observed and recent[KNOWN_COUNT] >= 3.0 and value > limit:
         slope = fast_line(recent, now, value)
-        if slope > 0.0 and 1.0 - value <= min(horizon, now - recent[TIME_0]) * slope:
+        if slope > 0.0 and 1.0 - value <= min(horizon, _AHEAD * (now - recent[TIME_0])) * slope:
             coming, ends = True, (1.0 - value) / slope
     count = time = mean = times = products = squares = 0.0
     for back in range(PARTS + 1):
@@ -169,7 +197,9 @@ def look_back(
         times = times + bucket[TIMES] + time_off * time_off * weight
         products = products + bucket[PRODUCTS] + time_off * value_off * weight
         squares = squares + bucket[SQUARES] + value_off * value_off * weight
-        if not runs_out or count < 3.0 or now - (here - back) * width < 0.25 * horizon:
+        length = now - (here - back) * width
+        least = _LONG if count < _SHORT_COUNT else _SHORT
+        if not runs_out or count < 3.0 or length < least * horizon:
             continue
         lever = count / (count + 1.0)
         spread, raised = times + lever * time * time, products - lever * time * (value - mean)

@@ -89,13 +89,17 @@ class Episodes:
         limits = [self._now(place, sample, word) for place, word in enumerate(words)]
         # Its number stays when the limit that began it ends before another one does.
         goes_on = any(self._goes_on(one) for one in limits if one.limit in self._open)
+        came_back = {one.limit for one in limits if self._came_back(one)}
+        if came_back:
+            came_back.add(OVERALL)
         for limit in self._open.keys() - self._names:
             yield _lost(self._open.pop(limit), realtime)
         first = min((one.since for one in limits if one.is_pressed), default=math.nan)
         everything = _Now(OVERALL, "", level_of(overall), _names_of(overall), first)
         told = _Told(mono, realtime, is_injected=bool(overall & INJECTED))
         for one in (*limits, everything):
-            yield from self._changes(one, told, goes_on=goes_on if one is everything else self._goes_on(one))
+            same = goes_on if one is everything else self._goes_on(one)
+            yield from self._changes(one, told, goes_on=same, came_back=one.limit in came_back)
 
     def _now(self, place: int, sample: np.void, word: int) -> _Now:
         limit, track = self._rules[place].limit, sample["limits"][place]
@@ -116,11 +120,16 @@ class Episodes:
         was = self._open.get(now.limit)
         return was is not None and was.number == now.number and (now.is_pressed or not now.is_after_hole)
 
-    def _changes(self, now: _Now, told: _Told, *, goes_on: bool) -> Iterator[EpisodeRecord]:
+    def _came_back(self, now: _Now) -> bool:
+        """Say that the open episode was relieved and the next one begins now, with no calm between them."""
+        was = self._open.get(now.limit)
+        return was is not None and now.is_pressed and not now.is_after_hole and now.number > was.number
+
+    def _changes(self, now: _Now, told: _Told, *, goes_on: bool, came_back: bool) -> Iterator[EpisodeRecord]:
         """Yield what happened to a limit, whose open episode *goes_on* or was another one, and keep what lasts."""
         was = self._open.pop(now.limit, None)
         if was is not None and not goes_on:
-            yield _lost(was, told.realtime)
+            yield told.record("end", now, was) if came_back else _lost(was, told.realtime)
             was = None
         if was is None:
             if now.is_pressed:

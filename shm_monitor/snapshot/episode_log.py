@@ -26,7 +26,7 @@ class EpisodeRecord(msgspec.Struct, frozen=True):
         limit: ``memory:0``, cpu, network, ``gpu:3`` ..., or ``overall``: some limit asks to prune.
         number: the same in all events of an episode, another one in the next; it is that of ``reader.episode()``.
         time: of the sample that showed it, in unix seconds; since is when the episode began.
-        level: then: prune or critical; below that where it ends.
+        level: then: prune or critical; below that where it ends, unless the next one begins with the same sample.
         reasons: level, forecast, capacity, event: those that held then; of an end, those that held last.
         unit: of the readings; empty for ``overall``, which has none.
         value: the reading then; peak the highest one of the episode so far. None for unknown.

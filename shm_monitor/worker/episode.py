@@ -1,4 +1,8 @@
-"""Pressure as a thing with a beginning: one stretch of time in which a watched limit asks to prune."""
+"""Pressure as a thing with a beginning: one stretch of time in which a watched limit asks to prune.
+
+Who frees half when told may fill it again before the stretch is over: what was relieved and is forecast anew is the
+next episode, at once.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,18 @@ def test_the_wait_is_an_eighth_of_the_time_to_the_end_and_endless_while_memory_d
     assert engine.decider.wait_seconds == pytest.approx(30 / 10 / 8)
 
     engine.feed([70.0])
+    assert engine.decider.wait_seconds == pytest.approx(30 / 5 / 8)  # over two intervals: one may hide a rise
+
+    engine.feed([70.0])
     assert math.isinf(engine.decider.wait_seconds)
+
+
+def test_while_memory_presses_it_is_looked_at_at_least_each_sixteenth_of_the_horizon() -> None:
+    engine = Engine().feed([60.0] * 10 + [98.0])
+    engine.feed([40.0] * 3)
+
+    assert engine.pressed[-1]
+    assert engine.decider.wait_seconds == 4.0 / 16
 
 
 @pytest.mark.parametrize("percent_per_second", [20.0, 30.0, 60.0])

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import shm_monitor as sm
@@ -78,6 +79,22 @@ def test_an_episode_is_a_begin_each_change_of_level_and_an_end(driven: Driven, n
     assert {one.number for one in found} == {begin.number}
     assert {one.since for one in found} == {begin.since}
     assert [one for one in found if one.event == "level" and one.level == "critical"] == [critical]
+
+
+def test_what_was_relieved_and_is_forecast_again_ends_and_begins_with_one_sample(driven: Driven, name: str) -> None:
+    driven.sampler.feed(*np.arange(50.0, 90.0, 4.0))
+    assert events(name) == ["begin"]
+
+    driven.sampler.feed(*np.arange(46.0, 95.0, 12.0))
+
+    found = [one for one in read(name) if one.limit == "memory" and one.event != "level"]
+    assert [one.event for one in found] == ["begin", "end", "begin"]
+    assert events(name, "overall")[:3] == ["begin", "end", "begin"]
+    assert found[0].number == found[1].number < found[2].number
+    assert found[1].time == found[2].time
+    now = driven.reader.episode()
+    assert now is not None
+    assert now.number == found[2].number
 
 
 def test_the_number_and_the_time_are_those_that_workers_see(driven: Driven, name: str) -> None:

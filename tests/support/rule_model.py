@@ -24,6 +24,9 @@ OVER = 1 / 3  # LEVEL: share of the last P spent over L, in at least 2 samples
 CALM = 3  # LEVEL also leaves when the last CALM * P hold no more time over L than that
 LINE = 0.85  # FORECAST: least R2 of the fit. Evenly sampled, a step has 0.80 at most (n = 4), 0.75 for many
 SURE = 5.0  # FORECAST: least t statistic of the slope
+LONG, SHORT, MANY = 0.75, 0.25, 5.0  # FORECAST: a window is LONG * H at least; with MANY older readings SHORT * H
+AHEAD = 2.5  # FORECAST, fast: looks so many times as far ahead as its four readings are long
+EVEN = 0.15  # FORECAST, fast: the newest interval is so much of its length at least: a step and an echo are no line
 FADE = 0.25  # FORECAST: the newest part still rises at this share of the slope (v1: a quarter of the mean rise)
 MEMORY = 6  # FORECAST: for so many periods, the peak of a rise that came to nothing counts
 MARGIN = 0.1  # FORECAST: a later rise must be higher by this share of the headroom, or over L
@@ -105,14 +108,17 @@ def step(
     n = mt = mv = tt = tv = vv = 0.0
     short = seconds = rate = -1.0
     coming = rise = False
-    if state[S_N] >= 3.0:  # the fastest window, the last 4 readings: only above L, and it sees as far as it is long
+    if state[S_N] >= 3.0:  # the fastest window, the last 4 readings: only above L
         for i in range(3):
             n += 1.0
             dt, dv = last3[i, 0] - now - mt, last3[i, 1] - mv
             mt, mv = mt + dt / n, mv + dv / n
             tt, tv, vv = tt + dt * (dt - dt / n), tv + dt * (dv - dv / n), vv + dv * (dv - dv / n)
         rate = line(n, mt, mv, tt, tv, vv, 0.0, value)
-        coming = value > L and rate > 0.0 and 1.0 - value <= min(H, now - last3[0, 0]) * rate
+        rising = value - last3[1, 1] >= FADE * rate * (now - last3[1, 0])
+        even = now - last3[2, 0] >= EVEN * (now - last3[0, 0])
+        coming = value > L and rate > 0.0 and rising and even
+        coming = coming and 1.0 - value <= min(H, AHEAD * (now - last3[0, 0])) * rate
         if coming:
             seconds = (1.0 - value) / rate
         n = mt = mv = tt = tv = vv = 0.0
@@ -128,7 +134,7 @@ def step(
         n, mt, mv = m, mt + dt * row[B_N] / m, mv + dv * row[B_N] / m
         tt, tv, vv = tt + row[B_TT] + dt * dt * w, tv + row[B_TV] + dt * dv * w, vv + row[B_VV] + dv * dv * w
         start = (here - back) * width
-        if n < 3.0 or now - start < 0.25 * H:
+        if n < 3.0 or now - start < (LONG if n < MANY else SHORT) * H:
             continue
         if short < 0.0:
             d = n / (n + 1.0)
