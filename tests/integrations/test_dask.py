@@ -15,7 +15,7 @@ pytest.importorskip("distributed", reason="distributed is not installed")
 
 import distributed
 
-from shm_monitor.integrations.dask import PressurePlugin
+from shm_monitor.integrations.dask import PressurePlugin, _Guard
 from shm_monitor.integrations.tokens import Tokens
 from tests.support.surroundings import child_environment
 
@@ -58,6 +58,39 @@ def test_one_worker_pauses_one_goes_on_and_both_come_back(cluster: Any, driven: 
             time.sleep(0.1)
         driven.calm()
         until(lambda: statuses(cluster) == ["running", "running"])
+
+
+def test_workers_are_never_both_paused_and_are_back_with_the_first_look_after_calm(
+    cluster: Any, driven: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker looks ten times a second, so that is well within a second (docs/integrations.md has the measurement)."""
+    paused: set[str] = set()
+    most, looks = [0], [0]
+    status = distributed.Worker.status
+
+    def set_status(worker: Any, value: Any) -> None:
+        (paused.add if value is distributed.Status.paused else paused.discard)(worker.address)
+        most[0] = max(most[0], len(paused))
+        status.fset(worker, value)
+
+    def counted(guard: Any, worker: Any, memory: int) -> None:
+        looks[0] += worker.address in paused and not driven.reader.should_prune()
+        decide(guard, worker, memory)
+
+    decide = _Guard.decide
+    monkeypatch.setattr(_Guard, "decide", counted)
+    monkeypatch.setattr(distributed.Worker, "status", property(status.fget, set_status))
+    with distributed.Client(cluster) as client:
+        client.register_plugin(PressurePlugin(sampler=driven.reader.name))
+        for _ in range(3):
+            driven.press()
+            until(lambda: len(paused) == 1)
+            looks[0] = 0
+            driven.calm()
+            until(lambda: not paused)
+            assert looks[0] <= 1, "of the worker that was paused"
+
+    assert most == [1]
 
 
 def test_a_pause_has_an_end(cluster: Any, driven: Driven) -> None:

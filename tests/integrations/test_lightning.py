@@ -84,7 +84,7 @@ def test_without_a_sampler_it_trains_as_ever(name: str, monkeypatch: pytest.Monk
 
 def test_what_one_rank_of_two_sees_stops_both_at_the_same_step(tmp_path: Path, name: str) -> None:
     """And the checkpoint that both wrote goes on to the losses of an undisturbed run."""
-    found = results_of("lightning_ranks", "stopped", 2, tmp_path, name, str(tmp_path))
+    found = results_of("tests.support.lightning_ranks", "stopped", 2, tmp_path, name, str(tmp_path))
 
     assert [one["saw"] for one in found] == [Level.OK, Level.CRITICAL]
     assert [one["steps"] for one in found] == [[9, BATCHES]] * 2, "batch 8 is the next one at which the ranks agree"
@@ -104,7 +104,7 @@ def test_a_module_with_manual_optimization_trains_over_slices_as_over_batches(tm
 
 
 def test_ranks_of_lightning_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
-    found = results_of("lightning_ranks", "uneven", 2, tmp_path, name, str(tmp_path))
+    found = results_of("tests.support.lightning_ranks", "uneven", 2, tmp_path, name, str(tmp_path))
 
     assert found[0][0] == found[1][0], "the ranks have one model"
     assert found[0][0] == pytest.approx(found[0][1], abs=1e-6), "and it is that of whole batches"

@@ -13,6 +13,7 @@ pytest.importorskip("optuna", reason="optuna is not installed")
 import optuna
 from optuna.trial import TrialState
 
+import shm_monitor as sm
 from shm_monitor.integrations.optuna import REQUEUED_FROM, Admitted, admitted, requeue
 
 if TYPE_CHECKING:
@@ -58,6 +59,44 @@ def test_under_pressure_one_trial_runs_at_a_time_and_all_are_done(driven: Driven
     made.optimize(admitted(counter, reader=driven.reader), n_trials=6, n_jobs=4)
 
     assert counter.peak == 1
+    assert {trial.state for trial in made.trials} == {TrialState.COMPLETE}
+
+
+class Stepped(sm.Governor):
+    """A governor that says what a test tells it to."""
+
+    now = 1
+
+    def step(self) -> int:
+        return self.now
+
+
+def test_as_many_trials_run_at_once_as_the_governor_says(driven: Driven) -> None:
+    """One at a time; after three trials three, of which none goes on before all three are there."""
+    governor = Stepped(4, reader=driven.reader)
+    together, lock = threading.Barrier(3), threading.Lock()
+    running: set[int] = set()
+    alone, peaks = [], []
+
+    def objective(trial: Any) -> float:
+        with lock:
+            running.add(trial.number)
+            peaks.append(len(running))
+            is_alone = governor.now == 1
+        if not is_alone:
+            together.wait(60)
+        with lock:
+            if is_alone:
+                alone.append(len(running))
+                governor.now = 3 if len(alone) == 3 else 1
+            running.remove(trial.number)
+        return float(trial.suggest_float("x", 0, 1))
+
+    made = study()
+    made.optimize(admitted(objective, jobs=governor, reader=driven.reader), n_trials=3 + 2 * 3, n_jobs=4)
+
+    assert alone == [1, 1, 1]
+    assert max(peaks) == 3
     assert {trial.state for trial in made.trials} == {TrialState.COMPLETE}
 
 

@@ -96,7 +96,9 @@ def test_a_scaler_and_clipping_after_the_last_slice_train_as_the_batch_does(
 
 def test_ranks_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
     """200 steps of two ranks that cut as they like: none hangs, and the model is that of whole batches."""
-    found = [list(map(torch.tensor, one)) for one in results_of("torch_ranks", "uneven", 2, tmp_path, name)]
+    told = results_of("tests.support.torch_ranks", "uneven", 2, tmp_path, name)
+
+    found = [list(map(torch.tensor, one)) for one in told]
 
     assert torch.equal(found[0][0], found[1][0]), "the ranks have one model"
     assert torch.allclose(found[0][0], found[0][1], atol=1e-6), "and it is that of whole batches"
@@ -104,7 +106,7 @@ def test_ranks_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str)
 
 def test_four_ranks_of_gloo_cross_200_times_and_never_split(tmp_path: Path) -> None:
     """Each sees pressure at other steps; all adopt the highest level of a round one round later, at the same step."""
-    told = results_of("torch_ranks", "agreed", RANKS, tmp_path)
+    told = results_of("tests.support.torch_ranks", "agreed", RANKS, tmp_path)
 
     highest = [max(round_) for round_ in zip(*(_levels(rank) for rank in range(RANKS)), strict=True)]
     one_round_later = [sm.Level.OK, *highest[:-1]]

@@ -95,7 +95,7 @@ def test_it_stops_with_a_checkpoint_that_goes_on_to_the_same_loss(driven: Driven
 
 def test_what_one_rank_of_two_sees_stops_both_at_the_same_step(tmp_path: Path, name: str) -> None:
     """And the checkpoint that both wrote goes on to the loss and the model of an undisturbed run."""
-    found = results_of("transformers_ranks", "stopped", 2, tmp_path, name, str(tmp_path / "runs"))
+    found = results_of("tests.support.transformers_ranks", "stopped", 2, tmp_path, name, str(tmp_path / "runs"))
 
     assert [one["saw"] for one in found] == [Level.OK, Level.CRITICAL]
     assert [one["steps"] for one in found] == [[8, STEPS]] * 2, "step 8 is the next one at which the ranks agree"
@@ -106,7 +106,7 @@ def test_what_one_rank_of_two_sees_stops_both_at_the_same_step(tmp_path: Path, n
 
 
 def test_ranks_of_a_trainer_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
-    found = results_of("transformers_ranks", "uneven", 2, tmp_path, name, str(tmp_path / "runs"))
+    found = results_of("tests.support.transformers_ranks", "uneven", 2, tmp_path, name, str(tmp_path / "runs"))
 
     assert found[0][0] == found[1][0], "the ranks have one model"
     assert found[0][0] == pytest.approx(found[0][1], abs=1e-6), "and it is that of whole batches"

@@ -1,7 +1,7 @@
 """Ranks of one job, forked from a process that has loaded their framework once: loading takes longer than training.
 
 ``python -m tests.support.forked_ranks MODULE FUNCTION COUNT FOLDER ARGUMENT ...``: each rank calls
-``FUNCTION(rank, *arguments)`` of ``tests.support.MODULE`` with the environment that launchers give, and its result goes
+``FUNCTION(rank, *arguments)`` of MODULE with the environment that launchers give, and its result goes
 to ``FOLDER/RANK.json``.
 """
 
@@ -42,7 +42,7 @@ def results_of(module: str, function: str, count: int, folder: Path, *arguments:
 
 def main(module: str, function: str, count: int, folder: Path, arguments: list[str]) -> int:
     """Load, fork, wait; return 0 when every rank has come to its end."""
-    work: Callable[..., Any] = getattr(importlib.import_module(f"tests.support.{module}"), function)
+    work: Callable[..., Any] = getattr(importlib.import_module(module), function)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
