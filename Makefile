@@ -10,7 +10,7 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 	then uv pip install $(1) --python $(BIN)/python -c constraints.txt $(2); \
 	else $(BIN)/python -m pip install $(1) --disable-pip-version-check -c constraints.txt $(2); fi
 
-.PHONY: run test test-frameworks test-torch test-slow soak check docs bench decisions wheel clean
+.PHONY: run test test-browser test-frameworks test-torch test-slow soak check docs bench decisions wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
 	@$(BIN)/shm-monitor run $(ARGS)
@@ -20,6 +20,9 @@ test: $(VENV)/.test  ## the fast suite on all cores, warnings are errors
 
 test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-browser: $(VENV)/.browser  ## the dashboard in a real Chromium, which is looked for on the path
+	$(BIN)/python -m pytest -m browser tests $(ARGS)
 
 test-frameworks: $(VENV)/.frameworks  ## the integrations against the real packages
 	$(BIN)/python -m pytest tests/integrations $(ARGS)
@@ -66,7 +69,7 @@ $(BIN)/python:
 
 # The first command that anybody types says what it fetches.
 $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
-	@echo "setting up $(VENV): sampler, API and view; 26 MB to download, 150 MB on disk ..."
+	@echo "setting up $(VENV): sampler, API and view; 36 MB to download, 220 MB on disk ..."
 	@$(call INSTALL,,-e '.[run]')
 	@touch $@
 

@@ -89,7 +89,7 @@ def described(service: Service) -> FastAPI:
     for path, endpoint in service.pages.items():
         app.router.add_api_route(path, endpoint, include_in_schema=False, route_class_override=DirectRoute)
     problems.add_handlers(app)
-    app.add_middleware(Guard, config=service.config)
+    app.add_middleware(Guard, config=service.config, open_paths=service.open_paths)
     return app
 
 

@@ -45,8 +45,10 @@ _ON_EVERY_RESPONSE = (
 class Guard:
     """ASGI middleware that refuses, and otherwise passes on."""
 
-    def __init__(self, app: ASGIApp, config: ApiConfig) -> None:
+    def __init__(self, app: ASGIApp, config: ApiConfig, open_paths: frozenset[str]) -> None:
+        """Stand before *app*; *open_paths* need no token."""
         self._app = app
+        self._open_paths = open_paths
         self._hosts = frozenset(_spelled(host) for host in (*LOOPBACK_HOSTS, *config.allowed_hosts))
         self._token = None if config.token is None else config.token.encode()
         self._insecure = config.insecure
@@ -88,7 +90,7 @@ class Guard:
             return problem(421, detail, instance=path, headers=CLOSE)
         if is_cross_origin(headers):
             return problem(403, "pages of another origin may not read this API", instance=path)
-        if self._token is not None and path != OPEN_PATH and not self._is_authorized(headers):
+        if self._token is not None and path not in self._open_paths and not self._is_authorized(headers):
             return _unauthorized(headers, path)
         return None
 

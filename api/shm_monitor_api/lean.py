@@ -53,7 +53,7 @@ def create_lean_app(config: ApiConfig) -> Starlette:
     endpoints = {**service.endpoints, **service.pages, "/openapi.json": LazyDocument(service).get}
     app = Starlette(
         routes=[_route(path, endpoint) for path, endpoint in endpoints.items()],
-        middleware=[Middleware(Guard, config=config)],
+        middleware=[Middleware(Guard, config=config, open_paths=service.open_paths)],
         lifespan=service.while_serving,
     )
     app.router.redirect_slashes = False

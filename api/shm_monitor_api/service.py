@@ -17,7 +17,7 @@ from starlette.responses import Response
 import shm_monitor as sm
 from shm_monitor_api.events import EventStream
 from shm_monitor_api.guard import OPEN_PATH
-from shm_monitor_api.pages import pages
+from shm_monitor_api.pages import dashboard, documentation
 from shm_monitor_api.readings import Readings
 from shm_monitor_api.replaying import Replayer, ReplayRoute
 from shm_monitor_api.routes import DataRoutes
@@ -39,6 +39,7 @@ class Service:
         replayer: answers what other settings would have decided.
         endpoints: of each path that has data; routes are tried in order, and those asked most come first.
         pages: of each path that a person looks at.
+        open_paths: those that need no token, for there is nothing of the sampler in them.
     """
 
     def __init__(self, config: ApiConfig) -> None:
@@ -65,7 +66,9 @@ class Service:
             "/schema": data.get_schema,
             "/replay": ReplayRoute(readings, self.replayer).get_replay,
         }
-        self.pages = pages()
+        shown = dashboard()
+        self.pages = {**shown, **documentation()}
+        self.open_paths = frozenset({OPEN_PATH, *shown})
 
     @asynccontextmanager
     async def while_serving(self, _: object) -> AsyncIterator[None]:

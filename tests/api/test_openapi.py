@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shm_monitor_api.pages import STATIC, SWAGGER_FILES, swagger_path
+from shm_monitor_api import pages
+from shm_monitor_api.pages import DASHBOARD_FILES, FIGURES, STATIC, SWAGGER_FILES, plotly_path, swagger_path
 from tests.support.api_server import PATHS, TOKEN, ApiProcess, Asked, MortalSampler, asked
 from tests.support.surroundings import ROOT
 
@@ -106,11 +107,12 @@ def test_a_page_names_no_other_host_and_runs_nothing_inline(ask: Asked, path: st
     assert response.headers["content-security-policy"].startswith("default-src 'self';")
     assert "script-src" not in response.headers["content-security-policy"]
     assert not re.search(r"(https?:)?//\w|<script>|<style>| style=| on\w+=", response.text)
+    assert "{{" not in response.text
     for linked in re.findall(r'(?:src|href)="([^":]+)"', response.text):
         assert ask(f"/{linked}").status_code == 200 or (linked.startswith("docs/swagger-ui") and not HAS_SWAGGER)
 
 
-@pytest.mark.parametrize("path", ["/", "/dashboard.js", "/dashboard.css", "/docs", "/docs/start.js"])
+@pytest.mark.parametrize("path", ["/", "/dashboard.js", "/figures.js", "/dashboard.css", "/docs", "/docs/start.js"])
 def test_a_page_is_sent_once(ask: Asked, path: str) -> None:
     tag = ask(path).headers["etag"]
 
@@ -118,11 +120,35 @@ def test_a_page_is_sent_once(ask: Asked, path: str) -> None:
 
 
 def test_the_pages_are_in_the_package() -> None:
-    assert {path.name for path in STATIC.iterdir()} >= {"dashboard.html", "dashboard.js", "dashboard.css", "docs.html"}
+    assert {path.name for path in STATIC.iterdir()} == {*DASHBOARD_FILES, "dashboard.html", "docs.html", "docs.js"}
+
+
+def test_every_module_that_a_script_imports_is_served(ask: Asked) -> None:
+    for path in STATIC.glob("*.js"):
+        for module in re.findall(r'from "./([^"]+)"', path.read_text(encoding="utf-8")):
+            assert ask(f"/{module}").headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.skipif(plotly_path() is None, reason="plotly is not installed")
+def test_plotly_is_sent_once_for_ever_and_compressed(ask: Asked) -> None:
+    path = re.findall(r'data-plotly="([^"]+)"', ask("/").text)[0]
+    whole = ask(f"/{path}", headers={"accept-encoding": "identity"})
+    compressed = ask(f"/{path}", headers={"accept-encoding": "gzip"})
+
+    assert compressed.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert int(compressed.headers["content-length"]) < int(whole.headers["content-length"]) / 2
+    assert compressed.content == whole.content == plotly_path().read_bytes()  # type: ignore[union-attr]
+
+
+def test_without_plotly_the_page_says_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(pages, "plotly_path", lambda: None)
+
+    assert 'data-plotly=""' in asked(name)("/").text
 
 
 def test_no_page_of_ours_names_a_host_or_builds_html_from_data() -> None:
-    for path in STATIC.iterdir():
+    for path in [*STATIC.iterdir(), FIGURES]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"https?://(?!www\.w3\.org/)", text), path
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text), path

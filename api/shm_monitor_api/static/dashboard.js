@@ -1,269 +1,230 @@
-"use strict";
-// One page over /history (once) and /events. Text goes in by textContent alone, so that no name can become markup.
+// The page: what comes from the API goes into the store, and from there into what is seen.
 
-const WINDOW_SECONDS = 300;
-const WINDOW_SECONDS_MIN = 60;
-const RETRY_MS = 5000;
-const POINTS_MAX = 1200;
-const SVG = "http://www.w3.org/2000/svg";
-const byId = (id) => document.getElementById(id);
+import { Card, cardsOf } from "./cards.js";
+import { Charts, plotly } from "./charts.js";
+import { byId, clock, element, say } from "./format.js";
+import { Locked, ask, listen, useToken } from "./link.js";
+import { Store } from "./store.js";
+import { episodesFigure, episodesOf, showEpisodes, showLimits, showReasons, showWorkers } from "./tables.js";
+import { WhatIf } from "./what-if.js";
 
-const series = new Map(); // metric name -> [[unix seconds, number or null], ...], oldest first
-const tiles = new Map(); // key -> the elements of one tile
-let newest = null;
-let receivedAt = 0;
-let trouble = "";
+const SPANS = [[60, "1 min"], [300, "5 min"], [900, "15 min"], [3600, "1 h"], [0, "All"]];
+const EPISODES_PAUSE_MS = 1500; // the log is written after the sample
 
-function percent(value) {
-  return value === null ? "unknown" : `${value.toFixed(value < 10 ? 1 : 0)} %`;
-}
-
-function bytes(value) {
-  if (value === null) return "unknown";
-  const units = ["B", "KB", "MB", "GB", "TB", "PB"]; // steps of 1024, as everywhere here
-  const step = value < 1 ? 0 : Math.min(Math.floor(Math.log2(value) / 10), units.length - 1);
-  return `${(value / 1024 ** step).toFixed(step && value / 1024 ** step < 100 ? 1 : 0)} ${units[step]}`;
-}
-
-function duration(seconds) {
-  if (seconds === null) return "";
-  if (seconds < 120) return `${seconds.toFixed(0)} s`;
-  return seconds < 7200 ? `${(seconds / 60).toFixed(0)} min` : seconds < 172800 ? `${(seconds / 3600).toFixed(0)} h` : "days";
-}
-
-function inUnit(value, metric) {
-  if (value === null) return "";
-  if (metric.endsWith("bytes")) return bytes(value);
-  if (metric.endsWith("bytes_per_second")) return `${bytes(value)}/s`;
-  return metric.endsWith("percent") ? percent(value) : String(value);
-}
-
-// What is shown of a snapshot: one tile per row; `metric` names its line in /history, `top` the upper end of its scale.
-function rowsOf(snapshot) {
-  const { cpu, memory, stall, network, disk } = snapshot;
-  const of = (part, whole) => `${bytes(part)} of ${bytes(whole)}`;
-  const rows = [
-    {
-      key: "cpu", title: "CPU", metric: "cpu.cpu_percent", now: cpu.cpu_percent, text: percent, top: 100,
-      detail: `${cpu.effective_count ?? "?"} of ${cpu.count ?? "?"} CPUs, load ${cpu.load_1 ?? "?"}`,
-    },
-    {
-      key: "memory", title: `Memory (${memory.scope ?? "unknown scope"})`, metric: "memory.usage_percent",
-      now: memory.usage_percent, text: percent, top: 100, detail: of(memory.usage_bytes, memory.capacity_bytes),
-    },
-  ];
-  for (const gpu of snapshot.gpus) {
-    const name = `GPU ${gpu.instance} ${gpu.name}`;
-    const facts = [gpu.temperature_celsius === null ? "" : `${gpu.temperature_celsius} °C`];
-    facts.push(gpu.power_watts === null ? "" : `${gpu.power_watts.toFixed(0)} W`, ...(gpu.throttle_reasons ?? []));
-    rows.push(
-      {
-        key: `gpu${gpu.instance}`, title: name, metric: `gpu:${gpu.instance}.utilization_percent`,
-        now: gpu.utilization_percent, text: percent, top: 100, detail: facts.filter(Boolean).join(", "),
-      },
-      {
-        key: `gpu-memory${gpu.instance}`, title: `${name}, memory`, metric: `gpu:${gpu.instance}.memory_percent`,
-        now: gpu.memory_percent, text: percent, top: 100, detail: of(gpu.memory_used_bytes, gpu.memory_total_bytes),
-      },
-    );
+class Page {
+  constructor() {
+    this.store = new Store(300);
+    this.charts = new Charts((range) => this.zoomTo(range));
+    this.cards = new Map();
+    this.episodes = [];
+    this.trouble = "";
+    this.receivedAt = 0;
+    this.whatIf = new WhatIf(this);
+    const timeline = byId("timeline");
+    this.charts.add(timeline, (theme) => (this.store.newest ? episodesFigure(this, theme) : null));
+    this.addTools();
   }
-  rows.push(
-    {
-      key: "network", title: "Network", metric: "network.usage_bytes_per_second",
-      now: network.usage_bytes_per_second, text: (value) => (value === null ? "unknown" : `${bytes(value)}/s`),
-      detail: `${bytes(network.receive_bytes_per_second)}/s in, ${bytes(network.transmit_bytes_per_second)}/s out`,
-    },
-    {
-      key: "stall", title: "Stall (memory, full)", metric: "stall.memory_full_percent",
-      now: stall.memory_full_percent, text: percent, top: 100,
-      detail: `cpu ${percent(stall.cpu_some_percent)}, io ${percent(stall.io_full_percent)}`,
-    },
-    {
-      key: "disk", title: "Disk", metric: "disk.read_bytes_per_second", now: disk.read_bytes_per_second,
-      text: (value) => (value === null ? "unknown" : `${bytes(value)}/s read`),
-      detail: disk.write_bytes_per_second === null ? "" : `${bytes(disk.write_bytes_per_second)}/s written`,
-    },
-  );
-  return rows;
-}
 
-function element(kind, parent, className = "") {
-  const made = document.createElement(kind);
-  if (className) made.className = className;
-  parent.append(made);
-  return made;
-}
-
-function tileOf(key) {
-  if (!tiles.has(key)) {
-    const article = element("article", byId("tiles"));
-    const parts = { title: element("h3", article), value: element("p", article, "value"), article };
-    parts.detail = element("p", article, "detail");
-    const picture = document.createElementNS(SVG, "svg");
-    picture.setAttribute("viewBox", "0 0 100 30");
-    picture.setAttribute("preserveAspectRatio", "none");
-    picture.setAttribute("aria-hidden", "true");
-    parts.path = document.createElementNS(SVG, "path");
-    picture.append(parts.path);
-    article.append(picture);
-    tiles.set(key, parts);
+  start() {
+    setInterval(() => this.showAge(), 1000);
+    setInterval(() => this.charts.pump(), 500);
+    byId("login").addEventListener("submit", (event) => this.unlock(event));
+    this.connect();
   }
-  return tiles.get(key);
-}
 
-function add(metric, time, value) {
-  const points = series.get(metric) ?? [];
-  series.set(metric, points);
-  if (points.length && points[points.length - 1][0] >= time) return;
-  points.push([time, value]);
-  const oldest = time - WINDOW_SECONDS;
-  while (points[0][0] < oldest || points.length > POINTS_MAX) points.shift();
-}
-
-// An SVG path; unknown samples leave a gap.
-function line(points, top, end) {
-  const highest = top ?? Math.max(1, ...points.map(([, value]) => value ?? 0));
-  const seconds = Math.max(end - points[0][0], WINDOW_SECONDS_MIN);
-  let pen = "M";
-  let path = "";
-  for (const [time, value] of points) {
-    if (value === null) {
-      pen = "M";
-      continue;
+  async connect() {
+    try {
+      await listen({
+        snapshot: (snapshot) => this.take(snapshot),
+        prune: (explanation) => this.explain(explanation),
+        stale: (liveness) => this.judge(liveness),
+        lost: () => this.mark("the connection to the API is lost; trying again"),
+      });
+    } catch (error) {
+      if (!(error instanceof Locked)) throw error;
+      this.lock();
     }
-    const x = 100 * (1 - (end - time) / seconds);
-    path += `${pen}${x.toFixed(2)} ${(29 - 28 * Math.min(value / highest, 1)).toFixed(2)}`;
-    pen = "L";
   }
-  return path;
-}
 
-function showTiles(snapshot) {
-  const shown = new Set();
-  for (const row of rowsOf(snapshot)) {
-    add(row.metric, snapshot.sampled_at, row.now);
-    const tile = tileOf(row.key);
-    tile.title.textContent = row.title;
-    tile.value.textContent = row.text(row.now);
-    tile.detail.textContent = row.detail;
-    tile.path.setAttribute("d", line(series.get(row.metric), row.top, snapshot.sampled_at));
-    shown.add(row.key);
+  // What is measured
+
+  async take(snapshot) {
+    const isFirst = this.store.newest === null || this.store.newest.epoch !== snapshot.epoch;
+    this.receivedAt = performance.now();
+    this.store.append(snapshot);
+    this.mark(snapshot.stale ? this.trouble || "no live sampler stands behind these numbers; try: shm-monitor status" : "");
+    byId("empty").hidden = true;
+    byId("shown").hidden = false;
+    say(byId("name"), snapshot.name);
+    this.showCards(snapshot);
+    showLimits(snapshot.limits);
+    showWorkers(snapshot);
+    this.showAge();
+    if (!isFirst) return this.charts.changed();
+    await Promise.all([this.want(), this.readEpisodes(), plotly()]);
+    return undefined;
   }
-  for (const [key, tile] of tiles) tile.article.hidden = !shown.has(key); // a device that has gone
-}
 
-function showLimits(limits) {
-  byId("limits-part").hidden = limits.length === 0;
-  byId("limits").replaceChildren(
-    ...limits.map((one) => {
-      const row = document.createElement("tr");
-      const known = (value) => inUnit(value, one.metric);
-      const cells = [one.limit, one.level, known(one.value), known(one.mean), known(one.limit_value)];
-      cells.push(known(one.capacity), duration(one.seconds_to_limit), one.reasons.join(", "));
-      for (const text of cells) element("td", row).textContent = text;
-      row.children[1].className = one.level;
-      return row;
-    }),
-  );
-}
-
-function showReasons(explanation) {
-  byId("reasons-part").hidden = explanation.reasons.length === 0;
-  byId("reasons").replaceChildren(
-    ...explanation.reasons.map((one) => {
-      const item = document.createElement("li");
-      const known = (value) => (value === null ? "unknown" : inUnit(value, one.unit));
-      const since = new Date(one.since * 1000).toLocaleTimeString();
-      item.textContent = `${one.limit}: ${one.reason} at ${known(one.value)}, limit ${known(one.limit_value)}, since ${since}`;
-      item.className = one.level;
-      return item;
-    }),
-  );
-}
-
-function showAge() {
-  const banner = byId("banner");
-  banner.hidden = trouble === "";
-  banner.textContent = trouble;
-  document.body.classList.toggle("old", trouble !== "");
-  showVerdict();
-  if (newest === null) return;
-  const age = newest.age_seconds + (performance.now() - receivedAt) / 1000;
-  const injected = newest.injected.length ? `; INJECTED: ${newest.injected.join(", ")}` : "";
-  const when = `sample ${newest.sequence}, ${age.toFixed(1)} s ago, one every ${newest.interval_seconds} s`;
-  byId("sample").textContent = when + injected;
-}
-
-// What an old sample said is no verdict of now.
-function showVerdict() {
-  const level = newest === null || trouble ? "unknown" : newest.level;
-  const text = level !== "unknown" && newest.should_prune ? `${level}: shed work` : newest === null ? "waiting" : level;
-  if (byId("verdict").textContent !== text) byId("verdict").textContent = text;
-  byId("verdict").className = `badge ${level}`;
-  byId("icon").href = trouble ? "icon-dead.svg" : "icon.svg";
-  document.title = `${text.toUpperCase()} · shm-monitor ${newest === null ? "" : newest.name}`.trim();
-}
-
-function showWorkers(present) {
-  byId("workers-part").hidden = present.length === 0;
-  byId("workers").replaceChildren(
-    ...present.map((one) => {
-      const row = document.createElement("tr");
-      const asked = one.request_bytes ? `${bytes(one.request_bytes)} in round ${one.round_number}` : "";
-      for (const text of [one.pid, bytes(one.held_bytes), `${one.share.toFixed(1)} x`, asked]) {
-        element("td", row).textContent = String(text);
+  showCards(snapshot) {
+    const cards = cardsOf(snapshot);
+    const keys = new Set(cards.map((one) => one.key));
+    for (const [key, card] of this.cards) {
+      if (keys.has(key)) continue; // a device that has gone
+      card.close();
+      this.cards.delete(key);
+    }
+    for (const one of cards) {
+      const known = this.cards.get(one.key);
+      if (known) known.show(one);
+      else {
+        const card = new Card(one, this);
+        this.cards.set(one.key, card);
+        byId("cards").append(card.root);
       }
-      return row;
-    }),
-  );
-}
-
-function show(snapshot) {
-  newest = snapshot;
-  receivedAt = performance.now();
-  byId("name").textContent = snapshot.name;
-  showTiles(snapshot);
-  showLimits(snapshot.limits);
-  showWorkers(snapshot.present);
-  showAge();
-}
-
-async function past() {
-  try {
-    const wanted = "stall.memory_full_percent,disk.read_bytes_per_second";
-    for (const query of ["", `&metrics=${wanted}`]) {
-      const answer = await fetch(`history?seconds=${WINDOW_SECONDS}${query}`);
-      if (!answer.ok) continue;
-      const { times, columns } = await answer.json();
-      for (const [metric, values] of Object.entries(columns)) values.forEach((value, at) => add(metric, times[at], value));
     }
-  } catch {
-    // Without the past the lines begin now.
+  }
+
+  // Read the past of all that is shown.
+  async want() {
+    if (!this.store.newest) return;
+    this.store.wanted = new Set([...this.cards.values()].flatMap((card) => card.metrics));
+    if (this.whatIf.choice) this.store.wanted.add(this.whatIf.choice.metric);
+    try {
+      await this.store.load(this.store.newest);
+    } catch (error) {
+      if (error instanceof Locked) return; // the stream says so, too
+      console.warn("without the past, lines begin now:", error.message);
+    }
+    await this.charts.drawNow();
+  }
+
+  explain(explanation) {
+    showReasons(explanation);
+    setTimeout(() => this.readEpisodes(), EPISODES_PAUSE_MS);
+  }
+
+  async readEpisodes() {
+    try {
+      this.episodes = episodesOf((await ask("episodes")).episodes);
+    } catch {
+      return; // there is no log yet
+    }
+    showEpisodes(this.episodes, this.store.newest?.sampled_at ?? Date.now() / 1000);
+    this.charts.changed();
+  }
+
+  // Whether it is true now
+
+  judge(liveness) {
+    const detail = liveness.detail || `the sampler is ${liveness.state}; try: shm-monitor status`;
+    this.mark(liveness.stale ? detail : "");
+    byId("empty").hidden = this.store.newest !== null || !liveness.stale;
+    say(byId("empty-detail"), detail.replace(/; try: .*$/, ""));
+    say(byId("empty-command"), detail.match(/try: (.*)$/)?.[1] ?? "shm-monitor run");
+  }
+
+  mark(trouble) {
+    this.trouble = trouble;
+    this.charts.stopped = trouble !== "";
+    byId("banner").hidden = trouble === "" || this.store.newest === null;
+    say(byId("banner"), trouble && this.store.newest ? `No live sampler since ${clock(this.store.newest.sampled_at)}: ${trouble}` : trouble);
+    document.body.classList.toggle("old", trouble !== "");
+    this.showAge();
+  }
+
+  showAge() {
+    const { newest } = this.store;
+    this.showVerdict(newest);
+    if (newest === null) return;
+    const age = newest.age_seconds + (performance.now() - this.receivedAt) / 1000;
+    say(byId("sample"), `sample ${newest.sequence}, ${age.toFixed(1)} s ago, one every ${newest.interval_seconds} s`);
+    byId("injected").hidden = newest.injected.length === 0;
+    say(byId("injected"), `Injected readings, false on purpose: ${newest.injected.join(", ")}`);
+  }
+
+  // What an old sample said is no verdict of now.
+  showVerdict(newest) {
+    const level = newest === null || this.trouble ? "unknown" : newest.level;
+    const waiting = newest === null ? (this.trouble ? "no sampler" : "waiting") : level;
+    const text = level !== "unknown" && newest.should_prune ? `${level}: shed work` : waiting;
+    say(byId("verdict"), text);
+    byId("verdict").className = `badge ${level}`;
+    const icon = this.trouble ? "icon-dead.svg" : "icon.svg";
+    if (byId("icon").getAttribute("href") !== icon) byId("icon").setAttribute("href", icon);
+    document.title = `${text.toUpperCase()} · shm-monitor ${newest?.name ?? ""}`.trim();
+  }
+
+  // What part of it is looked at
+
+  addTools() {
+    for (const [span, text] of SPANS) {
+      const button = element("button", { parent: byId("spans"), type: "button", text, "data-span": span });
+      button.addEventListener("click", () => this.look(span));
+    }
+    byId("live").addEventListener("click", () => this.zoomTo(null));
+    byId("closer").addEventListener("click", () => this.zoomBy(0.5, 0));
+    byId("wider").addEventListener("click", () => this.zoomBy(2, 0));
+    byId("earlier").addEventListener("click", () => this.zoomBy(1, -0.5));
+    byId("later").addEventListener("click", () => this.zoomBy(1, 0.5));
+    byId("theme").value = localStorage.getItem("theme") ?? "";
+    byId("theme").addEventListener("change", (event) => this.dress(event.target.value));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.charts.drawNow());
+    this.dress(byId("theme").value);
+    this.showTools();
+  }
+
+  dress(theme) {
+    localStorage.setItem("theme", theme);
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
+    this.charts.drawNow();
+  }
+
+  look(span) {
+    Object.assign(this.store, { span, zoom: null });
+    this.showTools();
+    return this.want();
+  }
+
+  zoomBy(factor, shift) {
+    const [from, to] = this.store.range;
+    const half = (Math.max(to - from, 2) / 2) * factor;
+    const middle = (from + to) / 2 + shift * (to - from);
+    this.zoomTo([middle - half, middle + half]);
+  }
+
+  zoomTo(range) {
+    const wasCoarse = this.store.step > 1;
+    const wasZoomed = this.store.zoom !== null;
+    this.store.zoom = range;
+    this.showTools();
+    const outside = range && this.store.times.length && range[0] < this.store.times[0];
+    if (wasCoarse || outside || (wasZoomed && !range)) this.want();
+    else this.charts.drawNow();
+  }
+
+  showTools() {
+    byId("live").setAttribute("aria-pressed", String(this.store.zoom === null));
+    for (const button of byId("spans").children) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.span) === this.store.span && !this.store.zoom));
+    }
+  }
+
+  // Who may look
+
+  lock() {
+    byId("login").hidden = false;
+    byId("token").focus();
+  }
+
+  unlock(event) {
+    event.preventDefault();
+    useToken(byId("token").value);
+    byId("token").value = "";
+    byId("login").hidden = true;
+    say(byId("login-told"), "That was not the token."); // to be seen if the form comes back
+    this.connect();
   }
 }
 
-function listen() {
-  const events = new EventSource("events");
-  const onEvent = (name, handle) =>
-    events.addEventListener(name, (event) => {
-      handle(JSON.parse(event.data));
-      showAge();
-    });
-  onEvent("snapshot", (snapshot) => {
-    trouble = snapshot.stale ? "no live sampler stands behind these numbers; try: shm-monitor status" : "";
-    show(snapshot);
-  });
-  onEvent("prune", showReasons);
-  onEvent("stale", (liveness) => {
-    const detail = liveness.detail || `the sampler is ${liveness.state}; try: shm-monitor status`;
-    trouble = liveness.stale ? detail : "";
-  });
-  events.onerror = () => {
-    trouble = "the connection to the API is lost; trying again";
-    showAge();
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_MS);
-  };
-}
-
-setInterval(showAge, 1000);
-past().then(listen);
+new Page().start();
