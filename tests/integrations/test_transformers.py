@@ -43,17 +43,23 @@ def _quiet() -> None:
     transformers.logging.set_verbosity_error()
 
 
-def test_slices_train_as_the_batch_does(driven: Driven, tmp_path: Path) -> None:
-    plain = trainer(Trainer, tmp_path, [])
+@pytest.mark.parametrize("batches_per_step", [1, 2])
+def test_slices_train_as_the_batch_does(driven: Driven, tmp_path: Path, batches_per_step: int) -> None:
+    """The loss is a sum over the tokens of all batches of a step, of which rows have different numbers."""
+    options: dict[str, Any] = {"gradient_accumulation_steps": batches_per_step}
+    plain = trainer(Trainer, tmp_path, [], **options)
     plain.train()
-    sliced = trainer(Sliced, tmp_path, [], ByChance(ROWS, reader=driven.reader))
+    sliced = trainer(Sliced, tmp_path, [], ByChance(ROWS, reader=driven.reader), **options)
     sliced.train()
 
     assert losses(sliced) == pytest.approx(losses(plain), abs=2e-4), "logged with four digits"
     assert torch.allclose(parameters(plain), parameters(sliced), atol=1e-6)
 
 
-def test_a_loss_that_is_a_mean_is_weighted_by_rows(driven: Driven, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches_per_step", [1, 2])
+def test_a_loss_that_is_a_mean_is_weighted_by_rows(driven: Driven, tmp_path: Path, batches_per_step: int) -> None:
+    options: dict[str, Any] = {"gradient_accumulation_steps": batches_per_step}
+
     class Mean(Trainer):
         model_accepts_loss_kwargs = False
 
@@ -68,9 +74,9 @@ def test_a_loss_that_is_a_mean_is_weighted_by_rows(driven: Driven, tmp_path: Pat
     class SlicedMean(MicroBatchMixin, Mean):
         pass
 
-    plain = trainer(Mean, tmp_path, [])
+    plain = trainer(Mean, tmp_path, [], **options)
     plain.train()
-    sliced = trainer(SlicedMean, tmp_path, [], ByChance(ROWS, reader=driven.reader))
+    sliced = trainer(SlicedMean, tmp_path, [], ByChance(ROWS, reader=driven.reader), **options)
     sliced.train()
 
     assert torch.allclose(parameters(plain), parameters(sliced), atol=1e-6)

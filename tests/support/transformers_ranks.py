@@ -65,7 +65,9 @@ class At(transformers.TrainerCallback):
             self.what()
 
 
-def trainer(kind: type[Any], folder: str | Path, callbacks: list[Any], micro: MicroBatch | None = None) -> Any:
+def trainer(
+    kind: type[Any], folder: str | Path, callbacks: list[Any], micro: MicroBatch | None = None, **options: Any
+) -> Any:
     """Return a Trainer of a tiny GPT-2 whose weights are the same each time."""
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=32, n_positions=12, n_embd=16, n_layer=1, n_head=2)
@@ -80,6 +82,7 @@ def trainer(kind: type[Any], folder: str | Path, callbacks: list[Any], micro: Mi
         disable_tqdm=True,
         logging_steps=1,
         seed=1,
+        **options,
     )
     made = kind(GPT2LMHeadModel(config), arguments, train_dataset=Sequences(), callbacks=callbacks)
     if micro is not None:
