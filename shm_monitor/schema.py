@@ -87,7 +87,7 @@ TRACK_HELP = {
     "oom_events_count": "the counter of OOM events at its last reading",
     "oom_seen_seconds": "when the counter of OOM events last rose",
     "pressed_since_seconds": "when the level last came to PRUNE or above, or a reason was set again after the value "
-    "was a quarter below the target",
+    "was a fifth below the target",
     "episodes_count": "how often that happened",
 } | {
     f"{reason}_{field}": text

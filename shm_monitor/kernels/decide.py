@@ -57,8 +57,9 @@ _DEFAULT_LIMIT = 0.9  # of the capacity, where no limit is set or it lies above 
 _OVER = 1 / 3  # LEVEL: share of the last period over the limit; 0.2 pressed 24 of 30 plateaus with spikes
 _STALLED_PERCENT = 10.0  # EVENT: share of the time that some task waited for memory
 _LOST_PERIODS = 1.1  # without a reading for longer, nothing older counts
-_RELIEF = 0.75  # of the target: pressure that was below it and is forecast again is an episode of its own
-_PRESSED_HORIZONS = 1 / 16  # at least so often memory is looked at while it presses: who frees half may fill it again
+_RELIEF = 0.8  # of the target: pressure that was below it and is forecast again is an episode of its own
+# While memory presses it is looked at after twice the last wait, and at least so often: who frees half fills it again.
+_PRESSED_HORIZONS, _PRESSED_WAITS = 1 / 16, 2.0
 _WAIT_SHARE = 0.125  # of the time until memory is full, until it is looked at again: 4 readings use half of that time
 
 # What decide returns.
@@ -253,7 +254,7 @@ def decide(
         if known and pressed and value <= _RELIEF * low:
             recent[place, RELIEVED] = 1.0
         if known and pressed and columns[place, URGENT] != 0:
-            wait[0] = min(wait[0], _PRESSED_HORIZONS * timing[HORIZON])
+            wait[0] = min(wait[0], _PRESSED_HORIZONS * timing[HORIZON], _PRESSED_WAITS * gap)
         if not (known or held):
             reasons |= _UNKNOWN_BIT
         s[LEVEL], s[REASONS] = level, reasons

@@ -42,7 +42,7 @@ def test_pressure_that_was_relieved_and_is_forecast_again_is_the_next_episode() 
 def test_a_little_less_is_no_relief() -> None:
     engine = told_once()
 
-    engine.feed(leak(70, 97))
+    engine.feed(leak(71, 97))
 
     assert engine.track("episodes_count") == 1
 
