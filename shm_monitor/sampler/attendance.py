@@ -5,13 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from shm_monitor.sampler.rise import Rise
 from shm_monitor.sampler.rounds import SETTLE_SECONDS, Candidate, Need, Rounds, shares
 from shm_monitor.schema import Level
-from shm_monitor.segment.flags import ROUND_MASK, level_of, reasons_of, request_word, shed_of, verdict_word
+from shm_monitor.segment.flags import (
+    ROUND_MASK,
+    level_number,
+    level_of,
+    presses,
+    reasons_of,
+    request_word,
+    shed_of,
+    verdict_word,
+)
 from shm_monitor.segment.presence import (
     HAS_PRESENCE,
     UNKNOWN_BYTES,
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from shm_monitor.sampler.holdings import Holding, Pressure
 
 SHOWN_SECONDS = 10.0  # calm, what workers hold is looked up so often, for people
+LOOK_SECONDS = 1e-3  # pressed, so often for each worker: 35 us each are 4 % of a core at most, however many there are
 ROUND_LOOK_SECONDS = 0.1  # while somebody is asked, memory is looked at so often: what is given back is seen soon
 
 
@@ -63,7 +73,7 @@ class Attendance:
         self._parties = [
             _Party(one, numbers, SETTLE_SECONDS + (gpu_interval_seconds if one.limit else 0.0)) for one in holdings
         ]
-        self._looked_at = float("-inf")
+        self._looked_at = self._looked_at_asked_at = float("-inf")  # at all, and at those that are asked
 
     @property
     def is_wanted(self) -> bool:
@@ -91,13 +101,12 @@ class Attendance:
             party.turn(pressure, now, busy)
         verdicts, requests = {}, {}
         for slot, pid in self._pids.items():
-            parts = [party.part(slot, one) for party, one in zip(self._parties, pressures, strict=True)]
             if pid:  # one that cannot be seen is told what everybody is
-                verdicts[slot] = _worst(parts)
+                verdicts[slot] = _worst([one.part(slot) for one in self._parties])
             asking = next((one for one in self._parties if one.workers[slot].request_bytes), self._parties[0])
             worker = asking.workers[slot]
             requests[slot] = request_word(worker.round_number, worker.request_bytes)
-            if slot in records:
+            if slot in records or worker.asked_at == now:
                 self._register.tell(slot, asking.record(slot, max(one.vain(slot) for one in self._parties)))
         return Told(others, _worst([one.verdict for one in pressures]), verdicts, requests)
 
@@ -105,11 +114,14 @@ class Attendance:
         """Look up what each holds, where it matters now; return the records that were read, by slot."""
         for party in self._parties:
             party.admit(self._pids)
-        is_due = now - self._looked_at >= SHOWN_SECONDS
-        if not is_due and all(level_of(one.verdict) < Level.WARN for one in pressures):
-            return {}
-        self._looked_at = now
-        records = {slot: self._register.record(slot) for slot in sorted(self._pids)}
+        is_pressed = any(level_number(one.verdict) >= Level.WARN for one in pressures)
+        asked = {slot for party in self._parties for slot in party.asked}
+        slots: Iterable[int] = ()
+        if now - self._looked_at >= (LOOK_SECONDS * len(self._pids) if is_pressed else SHOWN_SECONDS):
+            slots, self._looked_at, self._looked_at_asked_at = self._pids, now, now
+        elif now - self._looked_at_asked_at >= LOOK_SECONDS * len(asked):
+            slots, self._looked_at_asked_at = asked, now
+        records = {slot: self._register.record(slot) for slot in sorted(slots)}
         for party, pressure in zip(self._parties, pressures, strict=True):
             party.look(records, pressure)
         return records
@@ -124,6 +136,13 @@ class _Party:
         self._settle_seconds = settle_seconds
         self._rounds, self._rise = Rounds(numbers), Rise()
         self._shares: dict[int, float] = {}
+        self._verdict = self._rest = 0  # what is told to all, and to who is not asked
+        self._is_listed, self._is_known = False, True  # who holds it: by a list, and at all
+
+    @property
+    def asked(self) -> list[int]:
+        """The slots of those that are asked now."""
+        return [slot for slot, worker in self.workers.items() if worker.request_bytes]
 
     def admit(self, pids: dict[int, int]) -> None:
         """Know the workers with these *pids*, by slot, and nobody else."""
@@ -146,12 +165,17 @@ class _Party:
                 continue
             worker.answered_round = record.answered_round
             worker.held_bytes = max(held_bytes_of(worker.pid) - record.base_bytes, 0) if worker.pid else 0
+        if not records:
+            return
         sharers = [one for one in self.workers.values() if one.held_bytes or pressure.held_bytes is None]
         self._shares = dict(shares(sharers))
 
     def turn(self, pressure: Pressure, now: float, busy: set[int]) -> None:
         """Ask those that are not *busy* with something else, and add who is then."""
         over, level = pressure.over, level_of(pressure.verdict)
+        self._verdict, self._rest = pressure.verdict, verdict_word(min(level, Level.WARN), 0, 0.0)
+        self._is_listed = pressure.held_bytes is not None
+        self._is_known = not self._is_listed or any(one.held_bytes for one in self.workers.values())
         self._rise.turn(over.size_bytes, over.place, now)
         for slot in busy:
             self.workers[slot].request_bytes = 0  # one thing after the other
@@ -163,26 +187,24 @@ class _Party:
         deficit = over.size_bytes if level >= Level.PRUNE and over.size_bytes > 0 else 0.0
         need = Need(deficit, over.room_bytes, self._rise.rate)
         self._rounds.turn(seen, need, now, is_critical=level is Level.CRITICAL)
-        busy.update(slot for slot, worker in self.workers.items() if worker.request_bytes)
+        busy.update(self.asked)
 
-    def part(self, slot: int, pressure: Pressure) -> int:
+    def part(self, slot: int) -> int:
         """Return what of the verdict the worker in *slot* is told.
 
-        All of it to who is asked, else as much as is no request. Where nobody who is present is known to hold anything,
-        it is told to all.
+        All of it to who is asked, and to all that hold anything when it is critical; else as much as is no request.
+        Where nobody who is present is known to hold anything, it is told to all.
         """
-        worker, memory = self.workers[slot], pressure.verdict
+        worker = self.workers[slot]
         if not worker.is_willing:
             return 0
         if worker.request_bytes:
             fraction = min(worker.request_bytes / max(worker.held_bytes, 1), 1.0)
-            return verdict_word(level_of(memory), reasons_of(memory), fraction)
-        counts = pressure.held_bytes is None or worker.held_bytes > 0
-        if level_of(memory) is Level.CRITICAL and counts:
-            return memory
-        if pressure.held_bytes is not None and not any(one.held_bytes for one in self.workers.values()):
-            return memory
-        return verdict_word(min(level_of(memory), Level.WARN), 0, 0.0)
+            return verdict_word(level_number(self._verdict), reasons_of(self._verdict), fraction)
+        is_meant = worker.held_bytes > 0 or not self._is_listed
+        if not self._is_known or (is_meant and level_number(self._verdict) == Level.CRITICAL):
+            return self._verdict
+        return self._rest
 
     def vain(self, slot: int) -> int:
         """Return how often in a row the worker in *slot* was asked in vain."""
@@ -203,9 +225,11 @@ def _numbers(register: Register) -> Iterator[int]:
 
 def _worst(words: Sequence[int]) -> int:
     """Return the word of the highest level, and of the most to shed among those, with the reasons of all of them."""
-    word = max(words, key=lambda one: (level_of(one), shed_of(one)))
+    if len(set(words)) == 1:
+        return words[0]
+    word = max(words, key=lambda one: (level_number(one), shed_of(one)))
     reasons = 0
     for one in words:
-        if level_of(one) >= Level.PRUNE:
+        if presses(one):
             reasons |= reasons_of(one)
-    return verdict_word(level_of(word), reasons, shed_of(word)) if reasons else word
+    return verdict_word(level_number(word), reasons, shed_of(word)) if reasons else word

@@ -139,7 +139,7 @@ class Rounds:
             is_critical: the capacity is all but reached.
         """
         patience = min(max(PATIENCE_REACTIONS * self._reaction_seconds, LEAST_PATIENCE_SECONDS), SETTLE_SECONDS)
-        for worker in workers:
+        for worker in [one for one in workers if one.request_bytes]:
             self._learn(worker, now)
             worker.settle(now, is_over=need.deficit_bytes <= 0 and now - worker.asked_at >= patience)
             if need.deficit_bytes <= 0:
@@ -156,7 +156,7 @@ class Rounds:
 
     def _learn(self, worker: Candidate, now: float) -> None:
         """Learn from a request that *worker* has just fulfilled how long that takes."""
-        if worker.request_bytes and worker.is_through:
+        if worker.is_through:
             took = min(max(now - worker.asked_at, 0.0), worker.settle_seconds)
             self._reaction_seconds += _LEARNED * (took - self._reaction_seconds)
 

@@ -12,8 +12,10 @@ import pytest
 
 import shm_monitor as sm
 from shm_monitor.collectors.network import interface_metrics
+from shm_monitor.segment import presence
 from tests.support.api_server import PATHS, Asked, MortalSampler, asked
 from tests.support.fake_sampler import FakeReadings
+from tests.support.herd import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,24 @@ def problem_of(response: httpx.Response) -> dict[str, Any]:
     assert found["title"]
     assert found["detail"]
     return found
+
+
+@pytest.mark.skipif(not presence.HAS_PRESENCE, reason="workers present themselves on Linux alone")
+def test_workers_are_those_that_presented_themselves_with_what_they_are_asked(
+    sampler: MortalSampler, ask: Asked, name: str
+) -> None:
+    assert ask("/workers").json()["workers"] == []
+    worker = Worker(name, 16)
+    try:
+        sampler.feed(*[95.0] * 8)
+        (shown,) = ask("/workers").json()["workers"]
+    finally:
+        worker.kill()
+
+    assert (shown["slot"], shown["pid"], shown["limit"]) == (0, worker.pid, "memory")
+    assert 10 * 2**20 < shown["held_bytes"] < 40 * 2**20
+    assert shown["request_bytes"] > 0
+    assert shown["round_number"] >= 1
 
 
 def test_all_resources_are_exactly_six_fields(ask: Asked) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,7 @@ from shm_monitor.schema import Level, Reason
 from shm_monitor.segment import presence
 from shm_monitor.segment.flags import level_of, reasons_of, request_of, verdict_word
 from tests.support.surroundings import child_environment
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
     not presence.HAS_PRESENCE, reason="record locks and /proc are looked at as Linux has them"
@@ -34,6 +37,17 @@ for bit in sys.argv[3:]:
 held = [bytearray(b"1") * 2**20 for _ in range(int(sys.argv[2]))]
 print(slot, flush=True)
 sys.stdin.readline()
+"""
+MANY = """
+import os, sys, time
+from shm_monitor.segment import presence
+for _ in range(255):
+    if os.fork() == 0:
+        break
+slot = presence.take_slot(sys.argv[1], 1.0)
+held = bytearray(b"1") * 2**21
+os.write(1, b"%d\\n" % slot)
+time.sleep(600)
 """
 
 
@@ -206,3 +220,23 @@ def test_memory_is_looked_at_soon_while_somebody_is_asked_for_it(stage: Stage) -
     stage.turn(memory=over(20))
 
     assert stage.attendance.wait_seconds == 0.1
+
+
+@pytest.mark.slow
+def test_of_256_workers_as_many_are_asked_as_it_takes(stage: Stage) -> None:
+    command = [sys.executable, "-c", MANY, stage.name]
+    with subprocess.Popen(
+        command, env=child_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert sorted(int(process.stdout.readline()) for _ in range(256)) == list(range(256))
+            told = stage.turn(memory=over(80))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    requests = [request_of(word)[1] for word in told.requests.values()]
+    assert len(told.verdicts) == 256
+    assert 80 * MB <= sum(requests) <= 80 * MB + 256
+    assert 75 <= sum(map(bool, requests)) <= 85, "each can give half of its two megabytes"
+    wait_until(lambda: not stage.turn().requests)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import re
 import subprocess
 import sys
 import time
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import shm_monitor as sm
+from shm_monitor import cli
 from shm_monitor.segment import presence
 from shm_monitor.segment.presence import Register
+from shm_monitor.worker.presence import Request
 from tests.support.fake_sampler import FakeSampler
 from tests.support.herd import Worker
 from tests.support.surroundings import child_environment
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 MB = 2**20
-SETTINGS: dict[str, Any] = {"observation_period": 4.0, "target_utilization": 0.9}
+SETTINGS: dict[str, Any] = {"observation_period": 4.0, "target_utilization": 0.9, "stale_after": 60.0}
 
 
 class Stage:
@@ -145,6 +146,41 @@ def test_threads_and_readers_of_one_process_share_a_slot(name: str) -> None:
     assert seen_by_another(name) == []
 
 
+def test_threads_that_attach_at_once_are_one_worker(stage: Stage) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        readers = list(pool.map(lambda _: sm.attach(stage.name, present=True), range(8)))
+    assert seen_by_another(stage.name) == [0]
+    readers.pop().close()
+    assert seen_by_another(stage.name) == [0]
+    for one in readers:
+        one.close()
+    assert seen_by_another(stage.name) == []
+
+
+def test_a_request_says_how_much_and_why() -> None:
+    text = "asked to shed 105.0 MB in round 7, because it holds 412.0 MB, 1.9 x its share"
+    assert str(Request(7, 105 * MB, 412 * MB, 1.9)) == text
+
+    on_gpu = Request(7, 105 * MB, 412 * MB, 1.9, "gpu-memory:1")
+    assert str(on_gpu) == text.replace("MB in", "MB of gpu-memory:1 in")
+
+
+def test_status_shows_what_each_is_asked_and_names_who_does_not_react(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = stage.worker(64)
+    stage.feed_until(90.5, lambda: worker.ask()["request"] is not None)
+    assert cli.main(["status", "--name", stage.name]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "worker" in line]
+    assert re.fullmatch(
+        rf" *worker {worker.pid} +holds \d\d\.\d MB, 1\.0 x its share, asked to shed \d+ B in round 1", line
+    )
+
+    stage.sampler.feed(*[90.5] * 6)
+    cli.main(["status", "--name", stage.name])
+    assert "asked in vain 2 times" in capsys.readouterr().out
+
+
 def test_a_reader_that_is_dropped_gives_its_slot_back(stage: Stage) -> None:
     reader = sm.attach(stage.name, present=True)
     assert seen_by_another(stage.name) == [0]
@@ -194,27 +230,3 @@ def test_every_start_method_presents_itself(stage: Stage, method: str, tmp_path:
     done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=100, check=False)
 
     assert done.stdout.split() == ["0", "1"], done.stderr
-
-
-@pytest.mark.slow
-def test_256_workers_are_seen(name: str) -> None:
-    hold = (
-        "import os, sys, time; from shm_monitor.segment.presence import take_slot\n"
-        "for _ in range(255):\n"
-        "    if os.fork() == 0: break\n"
-        "slot = take_slot(sys.argv[1], 1.0); os.write(1, b'%d\\n' % slot); time.sleep(120)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, name],
-        env=child_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        slots = sorted(int(process.stdout.readline()) for _ in range(256))
-        found = dict(Register(name).holders())
-        os.killpg(process.pid, signal.SIGKILL)
-
-    assert slots == list(range(256)) == sorted(found)
-    assert len(set(found.values())) == 256
