@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 import shm_monitor as sm
 from bench.survival.scenario import Run
 from bench.survival.stage import MIB, module
@@ -167,6 +169,7 @@ def run(
     *,
     kill: bool = False,
     join: bool = False,
+    is_drawn: bool = True,
     seconds: float = SECONDS,
     settings: dict[str, object] | None = None,
 ) -> Run:
@@ -176,6 +179,7 @@ def run(
         kinds: of each cache.
         kill: after a quarter of the time kill the first one that is asked, before it can answer.
         join: after half of the time start one more of the first kind.
+        is_drawn: keep how usage went.
         seconds: that each looks up for.
         settings: of the sampler.
     """
@@ -192,7 +196,8 @@ def run(
                 join = False
                 herd.start(kinds[0], seconds * (1 - JOIN_AFTER)).go()
         killed = sum(one.close() for one in herd.members)
-        return _judged(herd, target_bytes, killed)
+        found = _judged(herd, target_bytes, killed)
+        return found if is_drawn else msgspec.structs.replace(found, trace=[])
 
 
 def _kill_asked(herd: Herd, reader: sm.Reader) -> bool:

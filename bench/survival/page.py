@@ -54,10 +54,7 @@ def _section(name: str, scenario: Scenario, stored: Stored, docs: Path) -> Itera
     yield f"## {scenario.title}"
     yield scenario.text.strip()
     yield f"{stored.machine}."
-    if scenario.lines is not None:
-        yield "\n".join(scenario.lines(stored))
-        return
-    yield "\n".join([HEAD, *rows(stored)])
+    yield "\n".join([HEAD, *rows(stored)] if scenario.lines is None else scenario.lines(stored))
     for group in dict.fromkeys(one.group for one in stored.measured):
         shown = [one for one in stored.measured if one.group == group and one.runs and one.runs[0].trace]
         drawn = usage_plot(f"{scenario.title}: {group}".removesuffix(": "), shown)

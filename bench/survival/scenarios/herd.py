@@ -58,9 +58,11 @@ per episode.""",
     contenders=(
         Contender(ORACLE, partial(run, ("oracle",) * CACHES), "other"),
         Contender("presented", partial(run, PRESENTED), "ours"),
-        Contender("presented, one killed in a round", partial(run, PRESENTED, kill=True), "ours"),
-        Contender("presented, one ignores requests", partial(run, (*PRESENTED[1:], "ignoring")), "ours"),
-        Contender("presented, one joins late", partial(run, PRESENTED[1:], join=True), "ours"),
+        Contender("presented, one killed in a round", partial(run, PRESENTED, kill=True, is_drawn=False), "ours"),
+        Contender(
+            "presented, one ignores requests", partial(run, (*PRESENTED[1:], "ignoring"), is_drawn=False), "ours"
+        ),
+        Contender("presented, one joins late", partial(run, PRESENTED[1:], join=True, is_drawn=False), "ours"),
         Contender("told with all", partial(run, ("all",) * CACHES), "plain"),
         Contender("plain", partial(run, ("plain",) * CACHES), "plain", runs=1),
     ),
