@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 SHOWN_SECONDS = 10.0  # calm, what workers hold is looked up so often, for people
 LOOK_SECONDS = 1e-3  # pressed, so often for each worker: 35 us each are 4 % of a core at most, however many there are
+LEAST_WEIGHT, MOST_WEIGHT = 1e-3, 1e3  # a worker may write anything: no share may be 0 or infinite by it
 ROUND_LOOK_SECONDS = 0.1  # while somebody is asked, memory is looked at so often: what is given back is seen soon
 
 
@@ -157,7 +158,7 @@ class _Party:
         """Take over what the workers say in their *records*, and look up what each holds."""
         for slot, record in records.items():
             worker = self.workers[slot]
-            worker.weight = record.weight if record.weight > 0 else 1.0
+            worker.weight = min(max(record.weight, LEAST_WEIGHT), MOST_WEIGHT) if record.weight > 0 else 1.0
             worker.sheddable_bytes = None if record.sheddable_bytes == UNKNOWN_BYTES else record.sheddable_bytes
             worker.is_willing = bool((record.wants or WANTS_ALL) & self._holding.want)
             if pressure.held_bytes is not None:  # as old as the driver's list: an answer may be newer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,13 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shm_monitor.sampler.attendance import Attendance, Told
 from shm_monitor.sampler.holdings import Over, Pressure
 from shm_monitor.schema import Level, Reason
-from shm_monitor.segment import presence
+from shm_monitor.segment import names, presence
 from shm_monitor.segment.flags import level_of, reasons_of, request_of, verdict_word
+from shm_monitor.segment.layout import WORKER_COUNT
 from tests.support.surroundings import child_environment
 from tests.support.waiting import wait_until
 
@@ -30,7 +35,7 @@ CALM = Pressure(0, Over(-50.0 * MB))
 GPU_CALM = CALM._replace(held_bytes={})
 HOLD = """
 import sys
-from shm_monitor.segment import presence
+from shm_monitor.segment import names, presence
 slot = presence.take_slot(sys.argv[1], 1.0)
 for bit in sys.argv[3:]:
     presence.want(sys.argv[1], slot, int(bit))
@@ -40,7 +45,7 @@ sys.stdin.readline()
 """
 MANY = """
 import os, sys, time
-from shm_monitor.segment import presence
+from shm_monitor.segment import names, presence
 for _ in range(255):
     if os.fork() == 0:
         break
@@ -220,6 +225,33 @@ def test_memory_is_looked_at_soon_while_somebody_is_asked_for_it(stage: Stage) -
     stage.turn(memory=over(20))
 
     assert stage.attendance.wait_seconds == 0.1
+
+
+def write_records(name: str, *records: bytes) -> None:
+    with open(f"{names.side_directory()}/{name}{presence.SUFFIX}", "r+b") as file:
+        file.seek(WORKER_COUNT)
+        file.write(b"".join(records))
+
+
+@pytest.mark.parametrize("weight", [math.inf, math.nan, -1.0, 5e-324, 1.7e308])
+def test_a_weight_of_nonsense_stops_nobody(stage: Stage, weight: float) -> None:
+    stage.worker(), stage.worker()
+    write_records(stage.name, struct.pack("<Qd", 0, weight))
+    told = stage.turn(memory=over(20, level=Level.CRITICAL))
+
+    assert levels(told) == [Level.CRITICAL, Level.CRITICAL]
+    assert sum(asked(told)) >= 19
+
+
+@given(records=st.lists(st.binary(min_size=64, max_size=64), min_size=2, max_size=2))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_garbage_in_the_records_stops_nobody(stage: Stage, records: list[bytes]) -> None:
+    while len(stage.processes) < 2:
+        stage.worker()
+    write_records(stage.name, *records)
+    told = stage.turn(memory=over(20, level=Level.CRITICAL), gpu=over(10, {1: 50 * MB}))
+
+    assert set(told.requests) == {0, 1}
 
 
 @pytest.mark.slow
