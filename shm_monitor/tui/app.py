@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, VerticalScroll
+from textual.containers import Container, Vertical, VerticalScroll
 from textual.events import Resize
 from textual.widgets import Footer, Input, Static
 
@@ -20,24 +21,21 @@ from shm_monitor.errors import MonitorError
 from shm_monitor.snapshot.structs import Snapshot, Worker
 from shm_monitor.tui import panels
 from shm_monitor.tui.panels import SORTS, Look
-from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen, readings_of
+from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen, SourcesScreen, readings_of
 from shm_monitor.tui.source import Frame, Source
 
 PAST_SAMPLES = 600  # as many as the widest line shows, and ten minutes to scroll back at 1 Hz
 TWO_COLUMNS_FROM = 110  # cells; below it the bars of two columns would be too short to read
+TALL_FROM = 50  # lines; from there on plots are higher, and the screen is full
 TURN_SECONDS = 1.0
 Panel = Callable[[Frame, Look], Text]
 
-PANELS: dict[str, Panel] = {
-    "memory": panels.memory,
-    "cpu": panels.cpu,
-    "gpus": panels.gpus,
-    "traffic": panels.traffic,
-    "stall": panels.stall,
-    "limits": panels.limits,
-    "episodes": panels.episodes,
-    "workers": panels.workers,
-}
+COLUMNS: tuple[dict[str, Panel], ...] = (
+    {"memory": panels.memory, "episodes": panels.episodes, "gpus": panels.gpus, "workers": panels.workers},
+    {"cpu": panels.cpu, "stall": panels.stall, "traffic": panels.traffic, "limits": panels.limits},
+)
+PANELS: dict[str, Panel] = COLUMNS[0] | COLUMNS[1]
+"""In the order in which they stand below each other on a narrow screen; their numbers are the keys."""
 
 
 class TopApp(App[None]):
@@ -57,7 +55,9 @@ class TopApp(App[None]):
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("e", "explain", "explain"),
         Binding("i", "inject", "inject"),
+        Binding("o", "sources", "sources"),
         Binding("t", "theme", "theme"),
+        Binding("ctrl+z", "suspend_process", show=False),
         Binding("escape", "unfilter", show=False),
         *(Binding(str(at), f"toggle_panel('{name}')", name, show=False) for at, name in enumerate(PANELS, 1)),
     ]
@@ -75,16 +75,18 @@ class TopApp(App[None]):
         self._paused_at: int | None = None  # the place in the past that is shown
         self._names: dict[int, str] = {}
         self._toggled: set[str] = set()  # panels that the person has opened or closed
+        self._drawn: dict[str, Text] = {}  # what each panel shows: only what changes is drawn again
 
     def compose(self) -> ComposeResult:
         """Return the widgets: the banner, a panel each, the filter and the keys."""
         yield Static(id="banner")
         with VerticalScroll(id="body"), Container(id="grid"):
-            for name in PANELS:
-                panel = Static(id=name, classes="panel")
-                panel.border_title = name
-                panel.can_focus = True
-                yield panel
+            for column in COLUMNS:
+                with Vertical(classes="column"):
+                    for name in column:
+                        panel = Static(id=name, classes="panel")
+                        panel.can_focus = True
+                        yield panel
         yield Input(placeholder="only workers and limits with ...", id="filter")
         yield Footer()
 
@@ -103,12 +105,15 @@ class TopApp(App[None]):
         self.call_after_refresh(self.draw)
 
     async def look(self) -> None:
-        """Take what the source has now; in a thread, since a remote one may keep us waiting."""
+        """Take what the source has now; from a thread where it may keep us waiting."""
         if self._paused_at is not None:
             return
-        worker = self.run_worker(self._source.newest, thread=True, exclusive=True, exit_on_error=False)
-        with contextlib.suppress(Exception):  # a look that was given up for a newer one
-            self._frame = await worker.wait()
+        if self._source.waits:
+            worker = self.run_worker(self._source.newest, thread=True, exclusive=True, exit_on_error=False)
+            with contextlib.suppress(Exception):  # a look that was given up for a newer one
+                self._frame = await worker.wait()
+        else:
+            self._frame = self._source.newest()
         snapshot = self._frame.snapshot
         if snapshot is not None and (not self._past or self._past[-1][0].sequence != snapshot.sequence):
             self._past.append((snapshot, self._frame.why))
@@ -131,20 +136,31 @@ class TopApp(App[None]):
         self._names |= {pid: self._source.command(pid) for pid in unknown}
         if "gpus" not in self._toggled:
             self.query_one("#gpus").display = bool(frame.snapshot and frame.snapshot.gpus)
-        heading = self.query_one("#banner", Static)
-        heading.update(self._heading(panels.banner(frame)))
+        self._put("banner", self._heading(panels.banner(frame)))
         for name, panel in PANELS.items():
             widget = self.query_one(f"#{name}", Static)
             if widget.display:
-                widget.update(panel(frame, self._look(widget, past)))
+                look = self._look(widget, past)
+                self._put(name, panel(frame, look))
+                widget.border_title = panels.title_of(name, frame, look)
+
+    def _put(self, name: str, text: Text) -> None:
+        """Show *text*, where it is another one; a panel that keeps its lines moves nothing."""
+        before = self._drawn.get(name)
+        if before == text and before.spans == text.spans:
+            return
+        self._drawn[name] = text
+        same_height = before is not None and before.plain.count("\n") == text.plain.count("\n") and name != "banner"
+        self.query_one(f"#{name}", Static).update(text, layout=not same_height)
 
     def _look(self, widget: Static, past: list[Snapshot]) -> Look:
-        return Look(max(widget.content_size.width, 40), past, self._sort, self._wanted, self._names)
+        lines = 3 if self.size.height < TALL_FROM else 8
+        return Look(max(widget.content_size.width, 36), past, self._sort, self._wanted, self._names, lines)
 
     def _heading(self, text: Text) -> Text:
         told = Text(f" {self._source.title}", style="bold")
         if self._url:
-            told.append(f"  {self._url}", style="underline")
+            told.append("  ").append(self._url, style="underline")
         if self._paused_at is not None:
             behind = len(self._past) - 1 - self._paused_at
             told.append(f"  PAUSED, {behind} samples back (left, right; space goes on)", style="reverse")
@@ -201,9 +217,19 @@ class TopApp(App[None]):
         """Change between dark and light."""
         self.theme = "textual-light" if self.theme == "textual-dark" else "textual-dark"
 
+    def action_sources(self) -> None:
+        """Say where each number comes from."""
+        self.push_screen(SourcesScreen(self._source.sources()))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave Ctrl-Z alone where another process keeps us: `shm-monitor run` and its sampler would go on, unseen."""
+        if action == "suspend_process":
+            return os.getpgrp() == os.getpid()
+        return super().check_action(action, parameters)
+
     def action_help(self) -> None:
         """Show the keys."""
-        self.push_screen(HelpScreen())
+        self.push_screen(HelpScreen(list(PANELS)))
 
     def action_explain(self) -> None:
         """Say why, with the numbers as they were when each reason was set."""

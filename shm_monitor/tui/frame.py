@@ -30,4 +30,4 @@ def print_frame(
     for name, panel in PANELS.items():
         if name == "gpus" and not frame.snapshot.gpus:
             continue
-        console.print(Panel(panel(frame, look), title=name, title_align="left"))
+        console.print(Panel(panel(frame, look), title=panels.title_of(name, frame, look), title_align="left"))

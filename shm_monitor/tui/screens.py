@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -21,17 +23,18 @@ q           quit
 space       pause, and go on
 left right  one sample back or forth (h, l)
 tab         next panel; arrows scroll
-1 .. 8      open or close a panel: memory, cpu, gpus, traffic,
-            stall, limits, episodes, workers
+{panels}
 s           sort workers by memory, cpu, pid
 /           only workers and limits with ...; escape: all
 e           explain: why, in numbers
+o           where each number comes from
 i           inject false readings (needs ALLOW_INJECTION=true)
-t           dark or light"""
+t           dark or light
+Ctrl-Z      to the shell; fg comes back"""
 
 
 class _Shown(ModalScreen[None]):
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,e,question_mark,enter", "dismiss", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,e,o,question_mark,enter", "dismiss", "close")]
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -39,15 +42,17 @@ class _Shown(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Return the text in a box."""
-        yield Static(self._text, markup=False)
+        with VerticalScroll():
+            yield Static(self._text, markup=False)
 
 
 class HelpScreen(_Shown):
     """The keys."""
 
-    def __init__(self) -> None:
-        """Show them."""
-        super().__init__(KEYS)
+    def __init__(self, panels: list[str]) -> None:
+        """Show them; *panels* are opened and closed by their numbers."""
+        told = textwrap.fill(", ".join(panels), 46, subsequent_indent=" " * 12)
+        super().__init__(KEYS.format(panels=f"1 .. {len(panels)}      open or close a panel:\n{'':12}{told}"))
 
 
 class ExplainScreen(_Shown):
@@ -57,6 +62,16 @@ class ExplainScreen(_Shown):
         """Show those of *frame*."""
         level = frame.snapshot.level.upper() if frame.snapshot else frame.state.upper()
         super().__init__("\n".join([level, *(frame.why or ("no reason to shed holds",))]))
+
+
+class SourcesScreen(_Shown):
+    """Where each number comes from."""
+
+    def __init__(self, sources: dict[str, str]) -> None:
+        """Show *sources*, by metric."""
+        width = max(map(len, sources), default=0)
+        told = [f"{name:{width}}  {source}" for name, source in sources.items()]
+        super().__init__("\n".join(told) or "not known: no sampler has said yet")
 
 
 class InjectScreen(ModalScreen[str | None]):

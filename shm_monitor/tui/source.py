@@ -49,15 +49,24 @@ class Frame(NamedTuple):
 
 
 class Source(Protocol):
-    """One sampler, wherever it is."""
+    """One sampler, wherever it is.
+
+    Attributes:
+        title: what to call it.
+        waits: whether :meth:`newest` may take long.
+    """
 
     title: str
+    waits: bool
 
     def newest(self) -> Frame:
         """Return what there is now; never raises for what the sampler does."""
 
     def past(self, count: int) -> list[Snapshot]:
         """Return up to *count* samples from before now, oldest first; none where the source keeps none."""
+
+    def sources(self) -> dict[str, str]:
+        """Return where each number comes from, by metric; empty where nobody says."""
 
     def command(self, pid: int) -> str:
         """Return the command of the process *pid*; empty where it cannot be known here."""
@@ -75,6 +84,8 @@ class Source(Protocol):
 
 class LocalSource:
     """A sampler of this machine."""
+
+    waits = False
 
     def __init__(self, name: str | None) -> None:
         """Look for the sampler *name*, which may come later."""
@@ -114,6 +125,13 @@ class LocalSource:
             for sample in view.samples(after=max(newest - count, 0))
         ]
 
+    def sources(self) -> dict[str, str]:
+        """Return the sources as the schema of the segment has them."""
+        try:
+            return {metric.name: metric.source for metric in self._reader.view().schema.metrics}
+        except SegmentError:
+            return {}
+
     def command(self, pid: int) -> str:
         """Return the command as the kernel has it, with what a terminal would obey escaped."""
         try:
@@ -133,6 +151,8 @@ class LocalSource:
 
 class RemoteSource:
     """A sampler behind an API."""
+
+    waits = True
 
     def __init__(self, url: str, token: str | None = None) -> None:
         """Ask the API at *url*, with *token* where it wants one.
@@ -165,6 +185,14 @@ class RemoteSource:
     def past(self, count: int) -> list[Snapshot]:  # noqa: ARG002 - an API serves columns of the ring, not whole samples
         """Return nothing: the view remembers what it has seen."""
         return []
+
+    def sources(self) -> dict[str, str]:
+        """Return the sources as the API's ``/schema`` has them."""
+        try:
+            told = json.loads(self._get("/schema", "application/json"))
+            return {one["name"]: printable(one["source"]) for one in told["metrics"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def command(self, pid: int) -> str:  # noqa: ARG002 - a pid of another machine
         """Return nothing."""

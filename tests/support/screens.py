@@ -61,6 +61,7 @@ class Scripted:
     """
 
     title = "job"
+    waits = False
 
     def __init__(self, frame: Frame, before: list[Snapshot] | None = None) -> None:
         self.frame = frame
@@ -73,6 +74,9 @@ class Scripted:
 
     def past(self, count: int) -> list[Snapshot]:
         return self.before[-count:]
+
+    def sources(self) -> dict[str, str]:
+        return {"memory.usage_bytes": "memory.current (v2)"}
 
     def command(self, pid: int) -> str:
         return {11: "python", 12: "loader"}.get(pid, "")

@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("textual", reason="the extra tui is not installed")
 
+import msgspec
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from shm_monitor.tui.app import PANELS, TopApp
-from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen
+from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen, SourcesScreen
 from shm_monitor.tui.source import Frame
 from tests.support.screens import GPU, Scripted, snapshot, text_of
 
@@ -112,7 +113,7 @@ def test_s_sorts_the_workers() -> None:
         assert text_of(app, "workers").index("loader") < text_of(app, "workers").index("python")
         await pilot.press("s")
         assert text_of(app, "workers").index("python") < text_of(app, "workers").index("loader")
-        assert "by cpu" in text_of(app, "workers")
+        assert app.query_one("#workers").border_title == "workers by cpu"
 
     drive(Scripted(CALM), steps)
 
@@ -226,3 +227,41 @@ def test_a_resize_changes_the_columns() -> None:
         assert not app.query_one("#grid").has_class("wide")
 
     drive(Scripted(CALM), steps, (160, 50))
+
+
+def test_a_panel_that_shows_false_readings_says_so_and_no_other() -> None:
+    async def steps(app: TopApp, pilot: Pilot[None]) -> None:
+        marked = {name for name in PANELS if "INJECTED" in (app.query_one(f"#{name}").border_title or "")}
+        assert marked == {"memory", "limits", "episodes"}
+
+    drive(Scripted(Frame("live", snapshot(9, injected=("memory.usage_bytes",)))), steps)
+
+
+def test_o_says_where_each_number_comes_from() -> None:
+    async def steps(app: TopApp, pilot: Pilot[None]) -> None:
+        await pilot.press("o")
+        assert isinstance(app.screen, SourcesScreen)
+        assert "memory.usage_bytes  memory.current (v2)" in str(app.screen.query_one(Static).content)
+
+    drive(Scripted(CALM), steps)
+
+
+def test_eight_gpus_have_a_line_each() -> None:
+    gpus = [msgspec.structs.replace(GPU, instance=str(at), throttle_reasons=()) for at in range(8)]
+
+    async def steps(app: TopApp, pilot: Pilot[None]) -> None:
+        assert len(text_of(app, "gpus").splitlines()) == 1 + 8
+
+    drive(Scripted(Frame("live", snapshot(9, gpus=gpus))), steps, (80, 24))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+def test_no_line_is_wider_than_its_panel(size: tuple[int, int]) -> None:
+    """Else it would be cut: numbers stand at the ends of lines. A long list of reasons may be."""
+
+    async def steps(app: TopApp, pilot: Pilot[None]) -> None:
+        for name in PANELS:
+            room = app.query_one(f"#{name}").content_size.width
+            assert max(map(len, text_of(app, name).splitlines())) <= room, name
+
+    drive(Scripted(Frame("live", snapshot(9, "prune", 0.95, gpus=[GPU]))), steps, size)
