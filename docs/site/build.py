@@ -66,7 +66,7 @@ def stage(place: Path) -> None:
 
 def with_links(text: str) -> str:
     """Return *text* with its links out of docs/ led to a page."""
-    return re.sub(r"\]\(([^)#\s]+)", lambda found: f"]({LINKS.get(found[1], found[1])}", text)
+    return re.sub(r"\]\(([^)#\s]+)", lambda found: f"]({LINKS.get(found[1], found[1].removeprefix('docs/'))}", text)
 
 
 def without_roles(text: str) -> str:

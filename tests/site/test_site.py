@@ -58,6 +58,7 @@ def test_every_integration_has_its_page() -> None:
 
 def test_links_out_of_the_pages_lead_to_a_page() -> None:
     assert build.with_links("[a](../bench/README.md#results) [b](start.md)") == "[a](measured.md#results) [b](start.md)"
+    assert build.with_links("[a](docs/survival.md)") == "[a](survival.md)", "as the changelog says it"
 
 
 @pytest.fixture(scope="module")
