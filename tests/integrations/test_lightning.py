@@ -12,7 +12,7 @@ import torch
 
 from shm_monitor import Level, UnsafeSplitError
 from shm_monitor.integrations.lightning import CHECKPOINT, PressureCallback
-from tests.support.forked_ranks import results_of
+from tests.support.forked_ranks import TIMEOUT_SECONDS, results_of
 from tests.support.lightning_ranks import BATCHES, Sliced, Small, batches, fitted
 from tests.support.torch_ranks import ROWS, ByChance, parameters
 
@@ -82,6 +82,7 @@ def test_without_a_sampler_it_trains_as_ever(name: str, monkeypatch: pytest.Monk
     assert fitted(Small(), tmp_path, [PressureCallback(stop_on=Level.PRUNE)]).global_step == BATCHES
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_what_one_rank_of_two_sees_stops_both_at_the_same_step(tmp_path: Path, name: str) -> None:
     """And the checkpoint that both wrote goes on to the losses of an undisturbed run."""
     found = results_of("tests.support.lightning_ranks", "stopped", 2, tmp_path, name, str(tmp_path))
@@ -103,6 +104,7 @@ def test_a_module_with_manual_optimization_trains_over_slices_as_over_batches(tm
     assert torch.allclose(*models, atol=1e-6)
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_ranks_of_lightning_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
     found = results_of("tests.support.lightning_ranks", "uneven", 2, tmp_path, name, str(tmp_path))
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import shm_monitor as sm
 from shm_monitor.integrations.torch import DataLoader, MicroBatch
-from tests.support.forked_ranks import results_of
+from tests.support.forked_ranks import TIMEOUT_SECONDS, results_of
 from tests.support.torch_ranks import (
     EVERY,
     ROUNDS,
@@ -94,6 +94,7 @@ def test_a_scaler_and_clipping_after_the_last_slice_train_as_the_batch_does(
     assert torch.allclose(parameters(plain), parameters(sliced), atol=tolerance)
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_ranks_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
     """200 steps of two ranks that cut as they like: none hangs, and the model is that of whole batches."""
     told = results_of("tests.support.torch_ranks", "uneven", 2, tmp_path, name)
@@ -104,6 +105,7 @@ def test_ranks_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str)
     assert torch.allclose(found[0][0], found[0][1], atol=1e-6), "and it is that of whole batches"
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_four_ranks_of_gloo_cross_200_times_and_never_split(tmp_path: Path) -> None:
     """Each sees pressure at other steps; all adopt the highest level of a round one round later, at the same step."""
     told = results_of("tests.support.torch_ranks", "agreed", RANKS, tmp_path)

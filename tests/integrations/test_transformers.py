@@ -15,7 +15,7 @@ from transformers import Trainer
 
 from shm_monitor import Level
 from shm_monitor.integrations.transformers import MicroBatchMixin, PressureCallback, accumulate
-from tests.support.forked_ranks import results_of
+from tests.support.forked_ranks import TIMEOUT_SECONDS, results_of
 from tests.support.transformers_ranks import (
     EVERY,
     ROWS,
@@ -99,6 +99,7 @@ def test_it_stops_with_a_checkpoint_that_goes_on_to_the_same_loss(driven: Driven
     assert torch.allclose(parameters(resumed), parameters(undisturbed), atol=1e-6)
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_what_one_rank_of_two_sees_stops_both_at_the_same_step(tmp_path: Path, name: str) -> None:
     """And the checkpoint that both wrote goes on to the loss and the model of an undisturbed run."""
     found = results_of("tests.support.transformers_ranks", "stopped", 2, tmp_path, name, str(tmp_path / "runs"))
@@ -111,6 +112,7 @@ def test_what_one_rank_of_two_sees_stops_both_at_the_same_step(tmp_path: Path, n
         assert one["models"][1] == pytest.approx(one["models"][0], abs=1e-6)
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_ranks_of_a_trainer_need_not_agree_on_the_number_of_slices(tmp_path: Path, name: str) -> None:
     found = results_of("tests.support.transformers_ranks", "uneven", 2, tmp_path, name, str(tmp_path / "runs"))
 
