@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from bench.survival import __doc__ as what
 from bench.survival.page import read, store, write_page
 from bench.survival.scenario import SEARCH_RUNS, Contender, Measured, Stored, scenarios
+from bench.survival.stage import Grounds
 
 
 def main() -> None:
@@ -18,6 +21,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="SCENARIO", help=f"of {', '.join(known)}; all of them by default")
     parser.add_argument("--runs", type=int, default=20, help="of each contender (20)")
     parser.add_argument("--only", default="", help="only contenders with these words in their label")
+    parser.add_argument("--jobs", type=int, default=1, help="so many runs beside each other; not for wall time (1)")
     parser.add_argument("--more", action="store_true", help="add to the runs that are stored, up to --runs")
     parser.add_argument("--page", action="store_true", help="run nothing, write the page")
     given = parser.parse_args()
@@ -27,27 +31,36 @@ def main() -> None:
     if not given.page:
         for name in given.names or known:
             chosen = [one for one in known[name].contenders if given.only in one.label]
-            measure(name, chosen, given.runs, more=given.more)
+            measure(name, chosen, given.runs, jobs=given.jobs, more=given.more)
     write_page()
 
 
-def measure(name: str, contenders: list[Contender], runs: int, *, more: bool) -> None:
+def measure(name: str, contenders: list[Contender], runs: int, *, jobs: int, more: bool) -> None:
     """Run *contenders* in turns, so that a busy minute meets all of them; what is stored of others stays."""
     stored = read(name) or Stored("")
     stored.machine = (
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores, up to {runs} runs of each"
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores, {runs} runs of each; load average "
+        f"{os.getloadavg()[2]:.0f} when they began"
     )
     if not more:
         names = {one.label for one in contenders}
         stored.measured = [one for one in stored.measured if one.label not in names]
-    for _ in range(runs):
-        for contender in contenders:
-            measured = stored.of(contender)
-            if _is_open(measured, contender, runs):
-                measured.runs.append(contender.run())
-                last = measured.runs[-1]
-                print(f"{name}: {contender.label}: {last.ended} {last.seconds:.1f} s", flush=True)
-                store(name, stored)
+    measured = [(one, stored.of(one)) for one in contenders]
+    lock = threading.Lock()
+
+    def run(contender: Contender, into: Measured) -> None:
+        with lock:
+            if not _is_open(into, contender, runs):
+                return
+        last = contender.run()
+        with lock:
+            into.runs.append(last)
+            print(f"{name}: {contender.label}: {last.ended} {last.seconds:.1f} s {last.numbers or ''}", flush=True)
+            store(name, stored)
+
+    with Grounds(), ThreadPoolExecutor(jobs) as pool:
+        for future in [pool.submit(run, *one) for _ in range(runs) for one in measured]:
+            future.result()
 
 
 def _is_open(measured: Measured, contender: Contender, runs: int) -> bool:

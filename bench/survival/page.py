@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,8 @@ Does a job that acts on pressure finish where a plain one is killed, and at what
 `python -m bench.survival`: real memory cgroups without swap, real processes, a real sampler at 10 Hz beside them. Each
 section says when and on what its runs were made. *Work* is what was done in the time in which the best fixed size does
 100 %; that one was found by search among those that never failed, which no job can do beforehand."""
-HEAD = "| | finished | otherwise | median time | work | same result |\n|---|---:|---|---:|---:|---|"
+HEAD = "| | finished | otherwise | median time | work | 5 to 95 % of runs | same result |"
+RULE = "|---|---:|---|---:|---:|---:|---|"
 
 
 def read(name: str) -> Stored | None:
@@ -54,7 +54,12 @@ def _section(name: str, scenario: Scenario, stored: Stored, docs: Path) -> Itera
     yield f"## {scenario.title}"
     yield scenario.text.strip()
     yield f"{stored.machine}."
-    yield "\n".join([HEAD, *rows(stored)] if scenario.lines is None else scenario.lines(stored))
+    if scenario.lines is not None:
+        yield "
+".join(scenario.lines(stored))
+    else:
+        yield "
+".join([HEAD, RULE, *rows(stored, scenario.cost)])
     for group in dict.fromkeys(one.group for one in stored.measured):
         shown = [one for one in stored.measured if one.group == group and one.runs and one.runs[0].trace]
         drawn = usage_plot(f"{scenario.title}: {group}".removesuffix(": "), shown)
@@ -65,21 +70,35 @@ def _section(name: str, scenario: Scenario, stored: Stored, docs: Path) -> Itera
             yield f"![memory of the cgroup over time](survival/{file})"
 
 
-def rows(stored: Stored) -> Iterator[str]:
+def rows(stored: Stored, cost: str = "") -> Iterator[str]:
     """Yield the lines of the table: all contenders but the fixed sizes, of which only the best one of each group."""
     for one in stored.measured:
-        best = stored.best(one.group)
+        best = stored.best(one.group, cost)
         if one.runs and (one.kind != "fixed" or one is best):
-            yield _row(one, best)
+            yield f"| {' | '.join(_cells(one, best, cost))} |"
 
 
-def _row(one: Measured, best: Measured | None) -> str:
-    finished = one.finished
+def _cells(one: Measured, best: Measured | None, cost: str) -> Iterator[str]:
+    yield f"best fixed: {one.label}" if one.kind == "fixed" else one.label
+    yield f"{len(one.finished)} of {len(one.runs)}"
     others = [run.ended for run in one.runs if run.ended != "finished"]
-    otherwise = ", ".join(f"{others.count(how)} {how}" for how in dict.fromkeys(others)) or "-"
-    results = {run.result for run in finished} | ({run.result for run in best.finished} if best else set())
-    same = "-" if not finished else "yes" if len(results) == 1 else "**no**"
-    work = best.seconds / one.seconds if best and finished else math.nan
-    label = f"best fixed: {one.label}" if one.kind == "fixed" else one.label
-    shown = (f"{one.seconds:.1f} s" if finished else "-", "-" if math.isnan(work) else f"{100 * work:.0f} %")
-    return f"| {label} | {len(finished)} of {len(one.runs)} | {otherwise} | {' | '.join(shown)} | {same} |"
+    yield ", ".join(f"{others.count(how)} {how}" for how in dict.fromkeys(others)) or "-"
+    if not one.finished:
+        yield from ("-",) * 4
+        return
+    yield f"{one.median():.1f} s"
+    yield from _work(one, best, cost)
+    results = {run.result for run in one.finished} | ({run.result for run in best.finished} if best else set())
+    yield "yes" if len(results) == 1 else "**no**"
+
+
+def _work(one: Measured, best: Measured | None, cost: str) -> Iterator[str]:
+    """Yield the work in percent of the best fixed size: of the median run, and of the worst and best without 5 %."""
+    if best is None:
+        yield from ("-",) * 2
+        return
+    whole = 100 * best.median(cost)
+    costs = sorted(run.numbers[cost] if cost else run.seconds for run in one.finished)
+    cut = len(costs) // 20
+    yield f"{whole / one.median(cost):.0f} %"
+    yield f"{whole / costs[-1 - cut]:.0f} to {whole / costs[cut]:.0f} %"

@@ -62,6 +62,7 @@ class Scenario(NamedTuple):
         title: of the section.
         text: what is done, in words.
         contenders: in the order of the table.
+        cost: which of the numbers of a run says what the work took, where it is not its ``seconds``.
         lines: the lines of the section below *text*, where they are not those of :mod:`bench.survival.page`.
     """
 
@@ -69,6 +70,7 @@ class Scenario(NamedTuple):
     title: str
     text: str
     contenders: tuple[Contender, ...]
+    cost: str = ""
     lines: Callable[[Stored], list[str]] | None = None
 
 
@@ -85,10 +87,10 @@ class Measured(msgspec.Struct):
         """Return the runs that came to the end."""
         return [run for run in self.runs if run.ended == "finished"]
 
-    @property
-    def seconds(self) -> float:
-        """Return the median time of the runs that came to the end; NaN where none did."""
-        return statistics.median(run.seconds for run in self.finished) if self.finished else float("nan")
+    def median(self, number: str = "") -> float:
+        """Return the median of *number*, or of the seconds, of the runs that came to the end; NaN where none did."""
+        seen = [run.numbers[number] if number else run.seconds for run in self.finished]
+        return statistics.median(seen) if seen else float("nan")
 
 
 class Stored(msgspec.Struct):
@@ -110,11 +112,11 @@ class Stored(msgspec.Struct):
         self.measured.append(Measured(contender.label, contender.kind, contender.group))
         return self.measured[-1]
 
-    def best(self, group: str) -> Measured | None:
-        """Return the fixed size of *group* that always finished, and soonest; None where there is none."""
+    def best(self, group: str, cost: str = "") -> Measured | None:
+        """Return the fixed size of *group* that always finished, at the least *cost*; None where there is none."""
         fixed = [one for one in self.measured if (one.kind, one.group) == ("fixed", group)]
         whole = [one for one in fixed if one.runs and len(one.finished) == len(one.runs)]
-        return min(whole, key=lambda one: one.seconds, default=None)
+        return min(whole, key=lambda one: one.median(cost), default=None)
 
 
 class _Module(Protocol):
