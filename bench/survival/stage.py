@@ -58,8 +58,9 @@ def run(
         given = child_environment(SHM_MONITOR_NAME=name, OPENBLAS_NUM_THREADS="1", **(environment or {}))
         with contextlib.ExitStack() as stack:
             for command in beside:
-                _prefer(stack.enter_context(_started(group, command, given, first_victim=False)).pid)
+                _set_nice(stack.enter_context(_started(group, command, given, first_victim=False)).pid, PREFERRED)
             process = stack.enter_context(_started(group, job, given, first_victim=True))
+            _set_nice(process.pid, 0)
             with _traced(group) as trace:
                 said, ended = _wait(process, group, longest_seconds)
     return _judged(said, ended, trace)
@@ -109,14 +110,14 @@ def _ground(group_mb: int, settings: dict[str, object]) -> contextlib.AbstractCo
 def _new_ground(group_mb: int, settings: dict[str, object]) -> Iterator[tuple[Group, str]]:
     watched = {"check_interval": 0.1, "observation_period": 2.0, **settings}
     with memory_group(group_mb) as group, sampler(**{"scope": group.name, **watched}) as manager:
-        _prefer(manager.status().pid)
+        _set_nice(manager.status().pid, PREFERRED)
         yield group, manager.name
 
 
-def _prefer(pid: int | None) -> None:
-    """Have the sampler, or a neighbour, in time on a machine that does other things too; they need next to nothing."""
+def _set_nice(pid: int | None, nice: int) -> None:
+    """Have the sampler, or a neighbour, in time on a machine that does other things too: they need next to nothing."""
     if pid is not None:
-        os.setpriority(os.PRIO_PROCESS, pid, PREFERRED)
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
 
 
 @contextlib.contextmanager

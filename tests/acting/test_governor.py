@@ -86,6 +86,16 @@ def test_a_step_takes_no_more_than_its_share_of_what_is_left(stage: Stage) -> No
     assert stage.pass_time(1, 50.0) == 15
 
 
+def test_work_that_outlasts_what_can_be_foreseen_takes_down_to_half_of_that(stage: Stage) -> None:
+    """Samples come once a second: of what is left after ten of them, nothing is known."""
+    for seconds, size in ((1.0, 15), (6.0, 12), (10.0, 7), (1000.0, 7)):
+        governor = sm.Governor(64, reader=stage.governor._reader, clock=stage.clock)
+        governor.step()
+        stage.clock.seconds += seconds
+        governor.observe(2, 4)
+        assert [governor.step() for _ in range(10)][-1] == size
+
+
 def test_the_floor_holds_however_little_is_left(stage: Stage) -> None:
     stage.governor.observe(1, 1000)
     assert ramped(stage) == 1

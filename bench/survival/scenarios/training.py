@@ -94,7 +94,7 @@ def _row(one: Measured, undisturbed: float) -> str:
         return f"{finished} - | - | - |"
     losses = [float(run.result) for run in one.finished]
     differs = max(abs(loss / undisturbed - 1) for loss in losses)
-    return f"{finished} {one.seconds:.1f} s | {statistics.median(losses):.6f} | {differs:.1e} |"
+    return f"{finished} {one.median():.1f} s | {statistics.median(losses):.6f} | {differs:.1e} |"
 
 
 SCENARIO = Scenario(
