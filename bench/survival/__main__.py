@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench.survival import __doc__ as what
 from bench.survival.page import read, store, write_page
-from bench.survival.scenario import SEARCH_RUNS, Contender, Measured, Stored, scenarios
+from bench.survival.scenario import SEARCH_RUNS, Contender, Scenario, Stored, scenarios
 from bench.survival.stage import Grounds
 
 
@@ -31,11 +31,11 @@ def main() -> None:
     if not given.page:
         for name in given.names or known:
             chosen = [one for one in known[name].contenders if given.only in one.label]
-            measure(name, chosen, given.runs, jobs=given.jobs, more=given.more)
+            measure(name, known[name], chosen, runs=given.runs, jobs=given.jobs, more=given.more)
     write_page()
 
 
-def measure(name: str, contenders: list[Contender], runs: int, *, jobs: int, more: bool) -> None:
+def measure(name: str, scenario: Scenario, contenders: list[Contender], *, runs: int, jobs: int, more: bool) -> None:
     """Run *contenders* in turns, so that a busy minute meets all of them; what is stored of others stays."""
     stored = read(name) or Stored("")
     stored.machine = (
@@ -45,29 +45,34 @@ def measure(name: str, contenders: list[Contender], runs: int, *, jobs: int, mor
     if not more:
         names = {one.label for one in contenders}
         stored.measured = [one for one in stored.measured if one.label not in names]
-    measured = [(one, stored.of(one)) for one in contenders]
+    for one in contenders:
+        stored.of(one)  # in the order of the table
     lock = threading.Lock()
 
-    def run(contender: Contender, into: Measured) -> None:
+    def run(contender: Contender) -> None:
         with lock:
-            if not _is_open(into, contender, runs):
+            if not _is_open(contender, scenario, stored, runs):
                 return
         last = contender.run()
         with lock:
-            into.runs.append(last)
+            stored.of(contender).runs.append(last)
             print(f"{name}: {contender.label}: {last.ended} {last.seconds:.1f} s {last.numbers or ''}", flush=True)
             store(name, stored)
 
     with Grounds(), ThreadPoolExecutor(jobs) as pool:
-        for future in [pool.submit(run, *one) for _ in range(runs) for one in measured]:
+        for future in [pool.submit(run, one) for _ in range(runs) for one in contenders]:
             future.result()
 
 
-def _is_open(measured: Measured, contender: Contender, runs: int) -> bool:
-    """Return whether *contender* is to be run once more."""
-    if contender.kind == "fixed":
-        return len(measured.runs) < min(SEARCH_RUNS, runs) and len(measured.finished) == len(measured.runs)
-    return len(measured.runs) < min(runs, contender.runs or runs)
+def _is_open(contender: Contender, scenario: Scenario, stored: Stored, runs: int) -> bool:
+    """Return whether *contender* is to be run once more; of the fixed sizes the best one alone, after the search."""
+    measured = stored.of(contender)
+    if contender.kind != "fixed":
+        return len(measured.runs) < min(runs, contender.runs or runs)
+    if len(measured.finished) < len(measured.runs):
+        return False
+    is_best = measured is stored.best(contender.group, scenario.cost)
+    return len(measured.runs) < (runs if is_best else min(SEARCH_RUNS, runs))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import msgspec
 Ended = Literal["finished", "killed", "broken", "late", "failed"]
 Kind = Literal["plain", "ours", "fixed", "other"]
 
-SEARCH_RUNS = 5  # of each fixed size; one that was killed once is no candidate and is not run again
+SEARCH_RUNS = 5  # of each fixed size, and all runs of the best; one that was killed once is not run again
 
 
 class Run(msgspec.Struct, frozen=True):

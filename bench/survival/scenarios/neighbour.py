@@ -77,7 +77,12 @@ def grow(percent: float) -> None:
 
 def beside_neighbour(rows: str, percent: int) -> Run:
     """Train in slices of *rows* beside a neighbour that grows by *percent* a second."""
-    return run(module(__name__, "train", rows), beside=[module(__name__, "grow", percent)], group_mb=GROUP_MB)
+    return run(
+        module(__name__, "train", rows),
+        beside=[module(__name__, "grow", percent)],
+        group_mb=GROUP_MB,
+        environment={"MALLOC_MMAP_THRESHOLD_": "131072"},  # else malloc keeps more pages for who was once larger
+    )
 
 
 def _contenders() -> Iterator[Contender]:
