@@ -55,11 +55,9 @@ def _section(name: str, scenario: Scenario, stored: Stored, docs: Path) -> Itera
     yield scenario.text.strip()
     yield f"{stored.machine}."
     if scenario.lines is not None:
-        yield "
-".join(scenario.lines(stored))
+        yield "\n".join(scenario.lines(stored))
     else:
-        yield "
-".join([HEAD, RULE, *rows(stored, scenario.cost)])
+        yield "\n".join([HEAD, RULE, *rows(stored, scenario.cost)])
     for group in dict.fromkeys(one.group for one in stored.measured):
         shown = [one for one in stored.measured if one.group == group and one.runs and one.runs[0].trace]
         drawn = usage_plot(f"{scenario.title}: {group}".removesuffix(": "), shown)

@@ -12,6 +12,7 @@ from shm_monitor.sampler.loop import Sampler
 from shm_monitor.schema import Metric
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order
+from tests.support.surroundings import remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,10 @@ def _metric(name: str) -> Metric:
 class FakeSampler:
     """A whole sampler without its process: :meth:`feed` takes samples, one second apart by its own clock."""
 
+    is_loaded = False
+
     def __init__(self, name: str, *, gpus: int = 0, **settings: Any) -> None:
+        self._load(f"{name}-first")
         self.readings = FakeReadings(gpus=gpus)
         self.now_ns = time.monotonic_ns()
         self._realtime_offset_ns = time.time_ns() - self.now_ns
@@ -71,6 +75,16 @@ class FakeSampler:
             realtime=lambda: self.now_ns + self._realtime_offset_ns,
         )
         self._step_ns = int(config.check_interval * 1e9)
+
+    @classmethod
+    def _load(cls, name: str) -> None:
+        """Load the kernels: on a busy machine the first sample takes longer than a sampler may be silent."""
+        if not cls.is_loaded:
+            cls.is_loaded = True
+            first = cls(name)
+            first.feed(50.0)
+            first.close()
+            remove_files(name)
 
     def clock(self) -> int:
         return self.now_ns
