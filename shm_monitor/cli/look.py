@@ -55,11 +55,14 @@ def verdict(reader: Reader, *, as_json: bool) -> int:
 def status(given: argparse.Namespace) -> int:
     """Print the state of the sampler."""
     with attach(names.resolve(given.name), timeout=0.0, required=False) as reader:
-        found, present = reader.status(), reader.snapshot().present
+        found, present, unknown = reader.status(), reader.snapshot().present, reader.explain().unknown
     if given.json:
-        print(json.dumps(as_json(found) | {"present": msgspec.to_builtins(present)}))
+        further = {"present": present, "unknown": unknown}
+        print(json.dumps(as_json(found) | {key: msgspec.to_builtins(one) for key, one in further.items()}))
     else:
-        print(printable_lines("\n".join([_table(found), *map(_present_line, present)])))
+        print(
+            printable_lines("\n".join([_table(found), *map(_present_line, present), *(f"  {one}" for one in unknown)]))
+        )
     return exits.FINE if found.state == LIVE else exits.NO_SAMPLER
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shm_monitor.schema import PRESSING, Level
+from shm_monitor.schema import PRESSING, Level, Reason, why_unknown
 from shm_monitor.units import amount, printable
 from shm_monitor.worker.limits import LimitNumbers, limits_in
 
@@ -48,13 +48,7 @@ class ReasonState(msgspec.Struct, frozen=True, gc=False):
     @property
     def subject(self) -> str:
         """What it is about, in words: ``memory of the parent cgroup /job17``, ``cpu``."""
-        name, _, level = self.limit.partition(":")
-        if name != "memory" or not self.scope:
-            return self.limit
-        if self.scope == "host":
-            return "memory of the host"
-        whose = {"0": "our cgroup", "1": "the parent cgroup"}.get(level, "the cgroup")
-        return f"memory of {whose} {self.scope}"
+        return _subject(self.limit, self.scope)
 
     def __str__(self) -> str:
         """Return one line for people."""
@@ -75,6 +69,34 @@ class ReasonState(msgspec.Struct, frozen=True, gc=False):
         return printable(", ".join(parts))
 
 
+class UnknownLimit(msgspec.Struct, frozen=True, gc=False):
+    """One limit that presses nothing because nobody knows how it stands: its collector fails, its cgroup is gone.
+
+    Args:
+        limit: ``memory:0``, cpu, network, ``gpu:3`` ...
+        scope: whose limit it was, where that is known (host, or a cgroup path).
+        why: not_supported, error, timeout, gpu_lost ..., as ``unavailable`` of the snapshot has it.
+    """
+
+    limit: str
+    scope: str
+    why: str
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return printable(f"{_subject(self.limit, self.scope)}: unknown ({self.why.replace('_', ' ')}), presses nothing")
+
+
+def _subject(limit: str, scope: str) -> str:
+    name, _, level = limit.partition(":")
+    if name != "memory" or not scope:
+        return limit
+    if scope == "host":
+        return "memory of the host"
+    whose = {"0": "our cgroup", "1": "the parent cgroup"}.get(level, "the cgroup")
+    return f"memory of {whose} {scope}"
+
+
 def _of(part: str, whole: str) -> str:
     """Return *part* of *whole*, with their unit once where it is the same: ``15.2 of 16.0 GB``."""
     number, _, unit = part.partition(" ")
@@ -92,6 +114,7 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         reasons: the most pressing first; empty below prune.
         request: of a worker that is present, what it is asked for, in words; empty for nothing.
         no_sampler: why there is no sample at all, where a reader does not require one; else empty.
+        unknown: the watched limits that nobody knows of how they stand.
     """
 
     should_prune: bool
@@ -101,6 +124,7 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reasons: tuple[ReasonState, ...]
     request: str = ""
     no_sampler: str = ""
+    unknown: tuple[UnknownLimit, ...] = msgspec.field(default_factory=lambda: ())  # told when empty, too
 
     def of_worker(self, request: Request | None, level: Level) -> Explanation:
         """Return the same for a worker that is present: its own level, and what it is asked for."""
@@ -108,11 +132,11 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return msgspec.structs.replace(self, should_prune=level >= Level.PRUNE, level=level.name.lower(), request=words)
 
     def __str__(self) -> str:
-        """Return it as text: the level, then a line per reason."""
+        """Return it as text: the level, then a line per reason, and per limit that is unknown."""
         if self.no_sampler:
             return f"NO SAMPLER: {self.no_sampler}"
         head = self.level.upper() + (" (STALE)" if self.stale else "")
-        return "\n  ".join([head, *([self.request] if self.request else []), *map(str, self.reasons)])
+        return "\n  ".join([head, *([self.request] if self.request else []), *map(str, (*self.reasons, *self.unknown))])
 
 
 _LEVEL_OF_REASON = {"level": Level.PRUNE, "forecast": Level.PRUNE, "capacity": Level.CRITICAL, "event": Level.PRUNE}
@@ -131,7 +155,14 @@ def explain(sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool
         timestamp=sample.realtime_ns * 1e-9,
         stale=stale,
         reasons=tuple(reasons),
+        unknown=tuple(
+            _unknown(limit) for limit in limits if int(_known(limit.numbers["reasons"]) or 0) & Reason.UNKNOWN
+        ),
     )
+
+
+def _unknown(limit: LimitNumbers) -> UnknownLimit:
+    return UnknownLimit(limit.limit.name, limit.scope, why_unknown(limit.value).text)
 
 
 def _reasons(limit: LimitNumbers, offset: float) -> list[ReasonState]:

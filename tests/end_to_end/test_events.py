@@ -124,12 +124,15 @@ def test_a_cgroup_that_goes_leaves_its_limit_unknown_neither_zero_nor_over() -> 
         wait_until(lambda: reader.snapshot().memory.usage_bytes is None)
         gone = reader.snapshot()
         wait_until(lambda: not reader.should_prune())
-        later, headroom = reader.snapshot(), reader.headroom()
+        later, headroom, explained = reader.snapshot(), reader.headroom(), reader.explain()
         group.path.mkdir()  # for the fixture to remove
 
     assert gone.unavailable["memory.usage_bytes"] == "not_supported"
     assert memory_limit(gone).level in {"prune", "critical"}, "what was seen last holds for a period"
     assert [one for one in later.limits if one.limit == "memory:0" and one.value is not None] == []
+    assert memory_limit(later).reasons == ("unknown",)
+    assert [(one.limit, one.scope, one.why) for one in explained.unknown] == [("memory:0", group.name, "not_supported")]
+    assert f"memory of our cgroup {group.name}: unknown (not supported), presses nothing" in str(explained)
     assert headroom.limit != "memory:0"
     assert later.cpu.host_cpu_percent is not None
     assert later.memory.host_total_bytes is not None

@@ -11,6 +11,7 @@ import pytest
 
 import shm_monitor as sm
 from shm_monitor.errors import UnknownMetricError
+from shm_monitor.schema import Unknown, unknown
 from shm_monitor.worker.explanation import ReasonState
 from tests.support.fake_sampler import FakeSampler
 
@@ -62,6 +63,17 @@ def test_an_explanation_reads_as_text(sampler: FakeSampler, reader: sm.Reader) -
     text = str(reader.explain())
 
     assert text.startswith("CRITICAL\n  memory of the host: 98 of 100 B, capacity (critical), mean ")
+
+
+def test_a_limit_that_nobody_knows_is_named_with_its_reason(sampler: FakeSampler, reader: sm.Reader) -> None:
+    assert reader.explain().unknown == ()
+    sampler.feed(*[unknown(Unknown.NOT_SUPPORTED)] * 12)
+
+    found = reader.explain()
+
+    assert [(one.limit, one.scope, one.why) for one in found.unknown] == [("memory", "host", "not_supported")]
+    assert str(found).endswith("memory of the host: unknown (not supported), presses nothing")
+    assert not found.should_prune
 
 
 @pytest.mark.parametrize(
