@@ -181,7 +181,7 @@ def _add_traces(verbs: argparse._SubParsersAction[_Parser]) -> None:
     replay = _verb_parser(verbs, "replay", "traces:replay", "what would have been decided over a recorded trace?")
     replay.add_argument("file", metavar="FILE", help="of `record`, or a .csv: time,metric,...")
     replay.add_argument("--against", metavar="OTHER.env", help="compare with the configuration in this file")
-    replay.add_argument("--html", metavar="OUT", help="write a self-contained page with the traces and episodes")
+    replay.add_argument("--html", metavar="OUT", help="write a page of charts; with --against both beside each other")
     replay.add_argument("--json", action="store_true", help="as JSON")
     _config_options(replay)
 

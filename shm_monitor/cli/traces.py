@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
     from shm_monitor.traces.binary import Trace
-    from shm_monitor.traces.episodes import Report
+    from shm_monitor.traces.outcome import Replayed
 
 
 def record(given: argparse.Namespace) -> int:
@@ -49,30 +49,34 @@ def replay(given: argparse.Namespace) -> int:
         trace = load(given.file)
     except OSError as error:
         raise _unusable(given.file, error) from error
-    before = _decided(trace, settings.load(given), page=given.html)
-    if given.against is None:
-        print(_json(before) if given.json else printable_lines(before.text()))
-        return exits.FINE
     # The other configuration is what stands in its file: the environment and --set speak for the first one.
-    difference = compare(before, _decided(trace, ResourceConfig.load(given.against, {}), page=None))
-    print(_json(difference) if given.json else printable_lines(difference.text()))
+    tried = [("these settings", settings.load(given))]
+    if given.against is not None:
+        tried.append((Path(given.against).name, ResourceConfig.load(given.against, {})))
+    done = [(name, config, _decided(trace, config)) for name, config in tried]
+    if given.html is not None:
+        _write_page(given.html, done)
+    reports = [one.report() for _, _, one in done]
+    shown = reports[0] if given.against is None else compare(*reports)
+    print(_json(shown) if given.json else printable_lines(shown.text()))
     return exits.FINE
 
 
-def _decided(trace: Trace, config: ResourceConfig, *, page: str | None) -> Report:
+def _decided(trace: Trace, config: ResourceConfig) -> Replayed:
     from shm_monitor.traces.replay import decide_over, progress_bar
 
     with progress_bar(len(trace)) as progress:
-        done = decide_over(trace, config, progress=progress)
-    if page is not None:
-        from shm_monitor.traces.report import html
+        return decide_over(trace, config, progress=progress)
 
-        try:
-            Path(page).write_text(html(done), encoding="utf-8")
-        except OSError as error:
-            raise _unusable(page, error) from error
-        print(f"wrote {page}", file=sys.stderr)
-    return done.report()
+
+def _write_page(path: str, done: list[tuple[str, ResourceConfig, Replayed]]) -> None:
+    from shm_monitor.traces.report import Tried, html
+
+    try:
+        Path(path).write_text(html(*(Tried(*one) for one in done)), encoding="utf-8")
+    except OSError as error:
+        raise _unusable(path, error) from error
+    print(f"wrote {path}", file=sys.stderr)
 
 
 def _unusable(path: str, error: OSError) -> ConfigError:

@@ -111,7 +111,7 @@ class Comparison(msgspec.Struct, frozen=True):
         """Return the comparison as a table for people."""
         rows: list[tuple[str, ...]] = [("limit", "episodes", "first prune", "before the peak", "time pressed")]
         for change in self.changes:
-            cells = zip(_cells(change.before), _cells(change.after), strict=True)
+            cells = zip(cells_of(change.before), cells_of(change.after), strict=True)
             rows.append((change.name, *(old if old == new else f"{old} -> {new}" for old, new in cells)))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
@@ -124,7 +124,8 @@ def compare(before: Report, after: Report) -> Comparison:
     return Comparison(tuple(Change(name, old.get(name), new.get(name)) for name in {**new, **old}))
 
 
-def _cells(limit: LimitReport | None) -> tuple[str, str, str, str]:
+def cells_of(limit: LimitReport | None) -> tuple[str, str, str, str]:
+    """Return for people: episodes, first prune, how long before the peak, time pressed; dashes for no limit."""
     if limit is None:
         return "-", "-", "-", "-"
     first, lead = limit.first_prune_seconds, limit.seconds_before_peak

@@ -1,94 +1,120 @@
-"""A page of a replay: readings, limits, targets and shaded episodes. Self-contained, so that it can be sent around."""
+"""A page of a replay: the charts of the dashboard over a whole trace, in one file that can be sent around."""
 
 from __future__ import annotations
 
+import html as markup
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.errors import MissingDependencyError
-from shm_monitor.traces.episodes import LimitReport
+from shm_monitor.traces.episodes import Episode, LimitReport, Report, cells_of
 from shm_monitor.traces.outcome import Replayed
+from shm_monitor.traces.what_if import SETTINGS
+from shm_monitor.units import duration, printable
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-_POINTS_MOST = 8_000  # per line; a browser draws this many at once
-_SHADES = {"prune": "rgba(255, 165, 0, 0.25)", "critical": "rgba(220, 20, 60, 0.25)"}
-_PANEL_PIXELS = 320
+_HERE = Path(__file__).parent
+_POINTS_MOST = 8_000  # per line; what is drawn of them at once is less
+_BARS = (("limit", 0), ("target", 1), ("capacity", 2), ("mean", 4))  # name and column of Replayed.bars
 
 
-def html(done: Replayed, *, title: str = "shm-monitor replay") -> str:
-    """Return the page of *done*: one panel for each limit. About 5 MB, for the library is in it; no network is used.
+class Tried(NamedTuple):
+    """Settings and what they decided.
+
+    Args:
+        name: for the heads of columns.
+        config: the settings, whatever has some of :data:`SETTINGS`.
+        done: over the same trace as those beside it.
+    """
+
+    name: str
+    config: object
+    done: Replayed
+
+
+def html(*tried: Tried, title: str = "shm-monitor replay") -> str:
+    """Return the page of *tried*, beside each other. About 5 MB, for plotly.js is in it; no network is used.
 
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    try:
-        import plotly.graph_objects as go
-        from plotly.subplots import make_subplots
-    except ImportError:
-        raise MissingDependencyError("the HTML page", "report", "plotly") from None
-    reports = {limit.name: limit for limit in done.report().limits}
-    names = [rule.limit.name for rule in done.rules]
-    titles = [f"{name}, episodes: {len(reports[name].episodes)}" for name in names]
-    figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, subplot_titles=titles)
-    for place, name in enumerate(names):
-        _draw(figure, go, done, place)
-        _shade(figure, reports[name], place, end=float(_seconds(done)[-1]))
-    figure.update_layout(title=title, height=120 + _PANEL_PIXELS * len(names), hovermode="x unified")
-    figure.update_xaxes(title_text="seconds from the start", row=len(names), col=1)
-    return str(figure.to_html(include_plotlyjs=True, full_html=True))
+    first = tried[0].done
+    reports = [one.done.report() for one in tried]
+    names = list(dict.fromkeys(limit.name for report in reports for limit in report.limits))
+    found = [{limit.name: limit for limit in report.limits} for report in reports]
+    data = {
+        "seconds": reports[0].seconds,
+        "told": _told(reports[0]),
+        "limits": names[1:],
+        "rows": [[name, *(cells_of(limits.get(name)) for limits in found)] for name in names],
+        "settings": [[key, *(_setting(one.config, key) for one in tried)] for key in SETTINGS],
+        "tried": [
+            {"name": one.name, "limits": dict(_limits(one.done, limits))}
+            for one, limits in zip(tried, found, strict=True)
+        ],
+    }
+    parts = {
+        "title": markup.escape(printable(f"{title}: {Path(first.trace.source).name}")),
+        # What could end the element is written otherwise; to JSON it is the same.
+        "data": printable(msgspec.json.encode(data).decode()).replace("<", "\\u003c"),
+        "plotly": _plotly(),
+        "figures": (_HERE / "figures.js").read_text(encoding="utf-8"),
+        "script": (_HERE / "report.js").read_text(encoding="utf-8"),
+    }
+    page = (_HERE / "report.html").read_text(encoding="utf-8")
+    pieces = page.replace("{{title}}", parts["title"], 1).split("{{")
+    return pieces[0] + "".join(parts[key] + rest for key, _, rest in (one.partition("}}") for one in pieces[1:]))
 
 
-def _seconds(done: Replayed) -> NDArray[np.float64]:
-    seconds: NDArray[np.float64] = (done.trace.times_ns - done.trace.times_ns[0]) / 1e9
-    return seconds
+def _plotly() -> str:
+    """Return plotly.js, without importing the package that brings it."""
+    spec = find_spec("plotly")
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        path = Path(place) / "package_data" / "plotly.min.js"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise MissingDependencyError("the HTML page", "report", "plotly")
 
 
-def _draw(figure: Figure, go: Any, done: Replayed, place: int) -> None:
-    """Add the lines of limit *place* to its panel."""
-    rule = done.rules[place]
-    scale, unit = (2.0**-20, rule.limit.unit.replace("bytes", "MB")) if "bytes" in rule.limit.unit else (1.0, "percent")
-    seconds = _seconds(done)
-    for name, values, line in _lines(done, place):
-        if np.isnan(values).all():
-            continue
-        shown = thinned(values)
-        figure.add_trace(
-            go.Scatter(
-                x=seconds[shown], y=values[shown] * scale, name=name, line=line, legendgroup=name, showlegend=place == 0
-            ),
-            row=place + 1,
-            col=1,
-        )
-    figure.update_yaxes(title_text=unit, row=place + 1, col=1)
+def _told(report: Report) -> str:
+    told = f"{report.source}: {report.samples_count} samples over {duration(report.seconds)}"
+    return told + (f", {duration(report.gap_seconds)} of it without samples" if report.gap_seconds else "")
 
 
-def _lines(done: Replayed, place: int) -> Iterator[tuple[str, NDArray[np.float64], dict[str, Any]]]:
-    """Yield name, values and style of each line of limit *place*."""
-    column = done.rules[place].value
-    yield "value", done.trace.values[:, column], {"color": "#1f77b4", "width": 1}
-    yield "mean", done.bars[:, place, 4], {"color": "#7f7f7f", "width": 1}
-    yield "limit", done.bars[:, place, 0], {"color": "#d62728", "width": 1.5}
-    yield "target", done.bars[:, place, 1], {"color": "#ff7f0e", "width": 1.5, "dash": "dash"}
-    yield "capacity", done.bars[:, place, 2], {"color": "#000000", "width": 1, "dash": "dot"}
+def _setting(config: object, key: str) -> str:
+    value = getattr(config, key, None)
+    return "-" if value is None else f"{value:g}"
 
 
-def _shade(figure: Figure, report: LimitReport, place: int, *, end: float) -> None:
-    """Shade the episodes of *report* in panel *place*."""
-    for episode in report.episodes:
-        figure.add_vrect(
-            x0=episode.begin_seconds,
-            x1=end if episode.end_seconds is None else episode.end_seconds,
-            fillcolor=_SHADES[episode.level],
-            line_width=0,
-            annotation_text=", ".join(episode.reasons),
-            row=place + 1,
-            col=1,
-        )
+def _limits(done: Replayed, reports: dict[str, LimitReport]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and chart of each limit, as figures.js takes it."""
+    seconds = (done.trace.times_ns - done.trace.times_ns[0]) / 1e9
+    for place, rule in enumerate(done.rules):
+        lines = [{"name": "value", **_line(seconds, done.trace.values[:, rule.value])}]
+        for name, column in _BARS:
+            values = done.bars[:, place, column]
+            if not np.isnan(values).all():
+                lines.append({"name": name, "kind": name, **_line(seconds, values)})
+        episodes = [_episode(one) for one in reports[rule.limit.name].episodes]
+        yield rule.limit.name, {"unit": rule.limit.unit, "lines": lines, "episodes": episodes}
+
+
+def _line(seconds: NDArray[np.float64], values: NDArray[np.float64]) -> dict[str, list[float | None]]:
+    shown = thinned(values)
+    return {
+        "times": seconds[shown].tolist(),
+        "values": [None if np.isnan(value) else float(value) for value in values[shown]],
+    }
+
+
+def _episode(episode: Episode) -> dict[str, object]:
+    label = f"{episode.level} ({', '.join(episode.reasons)})"
+    return {"begin": episode.begin_seconds, "end": episode.end_seconds, "level": episode.level, "label": label}
 
 
 def thinned(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -12,14 +12,19 @@ import pytest
 
 import shm_monitor as sm
 from shm_monitor.segment import injection
+from shm_monitor.traces.replay import decide_over
+from shm_monitor.traces.report import Tried, html
 from shm_monitor.worker.injecting import inject
 from tests.support.api_server import TOKEN, ApiProcess, eventually
 from tests.support.browser import PATIENCE_MS, Visit, chromium, drawn, range_of, violations
+from tests.support.engine import Settings
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.surroundings import remove_files
+from tests.traces.test_replay import GPU, step_up, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
@@ -293,3 +298,25 @@ def test_nothing_is_asked_of_another_host_and_nothing_runs_inline(visit: Visit, 
     assert [url for url in asked if not url.startswith((server.url, "data:"))] == []
     # plotly.js brings the style of its maps along, which no chart here needs.
     assert [text for text in refused if "script" in text] == []
+
+
+def test_the_page_of_a_replay_has_the_same_charts_and_zooms_them_together(visit: Visit, tmp_path: Path) -> None:
+    trace = trace_of(step_up())
+    lower = Settings(max_memory_usage_mb=50.0)
+    tried = [Tried(name, config, decide_over(trace, config)) for name, config in (("now", GPU), ("lower.env", lower))]
+    file = tmp_path / "replay.html"
+    file.write_text(html(*tried), encoding="utf-8")
+    page = visit.open(file.as_uri(), until="h1")
+    charts = page.locator(".js-plotly-plot")
+    charts.nth(1).locator(".nsewdrag").first.wait_for()
+    box = charts.nth(1).locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 42, steps=6)
+    page.mouse.up()
+
+    ranges = "() => [...document.querySelectorAll('.js-plotly-plot')].map((one) => one.layout.xaxis.range[0])"
+    eventually(lambda: all(begin > 10 for begin in page.evaluate(ranges)), 60)
+    assert page.title().startswith("shm-monitor replay: ")
+    assert violations(page) == []

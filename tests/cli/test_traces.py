@@ -76,7 +76,7 @@ def test_the_page_is_self_contained(table: Path, tmp_path: Path) -> None:
     assert main(["replay", str(table), "--html", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
     assert "<script src=" not in text
-    assert "memory, episodes: 1" in text
+    assert '"label":"prune (level)"' in text
 
 
 @pytest.mark.parametrize("content", [None, "", "time\n", "no,such,trace\n1,2,3\n"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
+import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,11 +17,12 @@ from numpy.typing import NDArray
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.decision.rules import MEBIBYTE
 from shm_monitor.errors import MissingDependencyError, TraceError
+from shm_monitor.traces import report
 from shm_monitor.traces.binary import Table, Trace, read_trace
 from shm_monitor.traces.episodes import LimitReport, Report, compare
 from shm_monitor.traces.recorder import Recorder
 from shm_monitor.traces.replay import decide_over, load, progress_bar, replay
-from shm_monitor.traces.report import html, thinned
+from shm_monitor.traces.report import Tried, html, thinned
 from shm_monitor.units import duration
 from tests.support.engine import MEMORY, Engine, Settings, metric
 
@@ -248,31 +251,55 @@ def test_a_table_of_text_is_loaded_by_its_suffix(tmp_path: Path) -> None:
     assert memory.episodes[0].capacity is None
 
 
+def data_of(page: str) -> Any:
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(text)
+
+
 def test_a_page_is_whole_and_asks_no_network() -> None:
     done = decide_over(trace_of(step_up(), gpu=np.repeat([40.0, 98.0], 50)), GPU)
 
-    page = html(done)
+    page = html(Tried("these settings", GPU, done))
+    limits = data_of(page)["tried"][0]["limits"]
 
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
-    assert "memory, episodes: 1" in page
-    assert "gpu-memory:0, episodes: 1" in page
-    assert page.count('"type":"rect"') == 2
-    assert '"text":"capacity, level"' in page
+    assert "<title>shm-monitor replay: a trace</title>" in page
+    assert "{{" not in page.partition("<script>")[0]
+    assert [len(limits[name]["episodes"]) for name in ("memory", "gpu-memory:0")] == [1, 1]
+    assert limits["gpu-memory:0"]["episodes"][0]["label"] == "critical (capacity, level)"
+    assert [line["name"] for line in limits["memory"]["lines"]] == ["value", "limit", "target", "capacity", "mean"]
+
+
+def test_a_page_has_settings_beside_each_other() -> None:
+    trace = trace_of(step_up())
+    lower = Settings(max_memory_usage_mb=50.0)
+
+    data = data_of(
+        html(Tried("now", GPU, decide_over(trace, GPU)), Tried("lower.env", lower, decide_over(trace, lower)))
+    )
+
+    assert [one["name"] for one in data["tried"]] == ["now", "lower.env"]
+    assert next(row for row in data["settings"] if row[0] == "max_memory_usage_mb")[2] == "50"
+    assert [len(one["limits"]["memory"]["episodes"]) for one in data["tried"]] == [1, 1]
+    assert data["rows"][1][0] == "memory"
+    assert data["rows"][1][1] != data["rows"][1][2]
+
+
+def test_nothing_in_a_trace_becomes_markup() -> None:
+    trace = replace(trace_of(step_up()), source="</script><b>&")
+
+    page = html(Tried("</script>", GPU, decide_over(trace, GPU)))
+
+    assert page.count("</script><b>") == 0
+    assert data_of(page)["tried"][0]["name"] == "</script>"
 
 
 def test_a_page_without_plotly_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     done = decide_over(trace_of(step_up()), GPU)
-    real_import = builtins.__import__
-
-    def without_plotly(name: str, *args: object, **kwargs: object) -> object:
-        if name.startswith("plotly"):
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without_plotly)
+    monkeypatch.setattr(report, "find_spec", lambda _: None)
 
     with pytest.raises(MissingDependencyError, match=r"shm-monitor\[report\]"):
-        html(done)
+        html(Tried("these settings", GPU, done))
 
 
 def test_a_thinned_line_keeps_a_spike_of_one_sample() -> None:

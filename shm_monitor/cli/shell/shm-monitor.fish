@@ -123,7 +123,7 @@ complete -c shm-monitor -n '_shtab_shm_monitor_using record; and test $_shtab_sh
 complete -c shm-monitor -n '_shtab_shm_monitor_using; and test $_shtab_shm_monitor_npos -eq 0' -a replay -d 'what would have been decided over a recorded trace?'
 complete -c shm-monitor -n '_shtab_shm_monitor_using replay' -s h -l help -d 'show this help message and exit'
 complete -c shm-monitor -n '_shtab_shm_monitor_using replay' -l against -xka "(__fish_complete_path (commandline -ct))" -d 'compare with the configuration in this file'
-complete -c shm-monitor -n '_shtab_shm_monitor_using replay' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a self-contained page with the traces and episodes'
+complete -c shm-monitor -n '_shtab_shm_monitor_using replay' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a page of charts; with --against both beside each other'
 complete -c shm-monitor -n '_shtab_shm_monitor_using replay' -l json -d 'as JSON'
 complete -c shm-monitor -n '_shtab_shm_monitor_using replay' -l name -xka "(shm-monitor list 2>/dev/null | cut -d ' ' -f 1)" -d 'of the sampler; else $SHM_MONITOR_NAME, else default'
 complete -c shm-monitor -n '_shtab_shm_monitor_using replay' -l env-file -xka "(__fish_complete_path (commandline -ct))" -d 'read this file instead of searching for a .env'
