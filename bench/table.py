@@ -13,7 +13,16 @@ from pathlib import Path
 from bench.results import Benchmark, Budget, Machine, Results, Row, read_results
 
 BEGIN, END = "<!-- table: written by bench/table.py -->\n", "<!-- end of table -->\n"
-FIRST = ("hot path", "reader", "light worker", "sampler", "death", "fleet", "api")  # groups; the others follow by name
+FIRST = (
+    "hot path",
+    "reader",
+    "light worker",
+    "acting",
+    "sampler",
+    "death",
+    "fleet",
+    "api",
+)  # groups; the others follow by name
 SCALES = {
     "seconds": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")),
     "bytes": ((2.0**20, "MB"), (2.0**10, "KB"), (1.0, "bytes")),

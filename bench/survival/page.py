@@ -96,7 +96,7 @@ def _work(one: Measured, best: Measured | None, cost: str) -> Iterator[str]:
         yield from ("-",) * 2
         return
     whole = 100 * best.median(cost)
-    costs = sorted(run.numbers[cost] if cost else run.seconds for run in one.finished)
+    costs = sorted(run.numbers.get(cost, run.seconds) for run in one.finished)
     cut = len(costs) // 20
     yield f"{whole / one.median(cost):.0f} %"
     yield f"{whole / costs[-1 - cut]:.0f} to {whole / costs[cut]:.0f} %"

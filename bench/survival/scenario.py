@@ -89,7 +89,7 @@ class Measured(msgspec.Struct):
 
     def median(self, number: str = "") -> float:
         """Return the median of *number*, or of the seconds, of the runs that came to the end; NaN where none did."""
-        seen = [run.numbers[number] if number else run.seconds for run in self.finished]
+        seen = [run.numbers.get(number, run.seconds) for run in self.finished]
         return statistics.median(seen) if seen else float("nan")
 
 

@@ -20,7 +20,7 @@ from tests.support.surroundings import child_environment
 from tests.support.waiting import wait_until
 
 MIB = 1 << 20
-JOB_SECONDS = 600.0  # long, for a machine that does other things
+JOB_SECONDS = 300.0  # long, for a machine that does other things
 TRACE_SECONDS = 0.1
 PREFERRED = -10  # nice(2): ten steps are worth ten times the share of the CPU
 CALM_SECONDS = 60.0
@@ -60,7 +60,7 @@ def run(
             for command in beside:
                 _set_nice(stack.enter_context(_started(group, command, given, first_victim=False)).pid, PREFERRED)
             process = stack.enter_context(_started(group, job, given, first_victim=True))
-            _set_nice(process.pid, 0)
+            _set_nice(process.pid, PREFERRED)
             with _traced(group) as trace:
                 said, ended = _wait(process, group, longest_seconds)
     return _judged(said, ended, trace)
@@ -115,7 +115,7 @@ def _new_ground(group_mb: int, settings: dict[str, object]) -> Iterator[tuple[Gr
 
 
 def _set_nice(pid: int | None, nice: int) -> None:
-    """Have the sampler, or a neighbour, in time on a machine that does other things too: they need next to nothing."""
+    """Have job, neighbour and sampler compete with each other, and not with what else a busy machine does."""
     if pid is not None:
         os.setpriority(os.PRIO_PROCESS, pid, nice)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import queue
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,13 +11,7 @@ from shm_monitor.schema import Level
 from tests.support import rank_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.support.publishing import Bench
-    from tests.support.rank_process import Told
-
-WAIT_SECONDS = 100.0
-RANKS = 4
 
 
 class Fixed:
@@ -99,58 +90,19 @@ def test_ranks_and_rounds_that_make_no_sense_are_refused() -> None:
         sm.AgreedVerdict(Fixed(Level.OK), every=0)  # type: ignore[arg-type]
 
 
-def agree(bench: Bench, name: str, *, steps: int, step_seconds: float, every: int) -> list[Told]:
-    """Run four ranks of their own pace while the level flips; return what each was told."""
-    context = multiprocessing.get_context("spawn")
-    ranks, told = sm.HostRanks(RANKS, context), context.Queue()
-    processes = [
-        context.Process(
-            target=rank_process.run, args=(ranks.rank(number), number, name, steps, step_seconds, every, told)
-        )
-        for number in range(RANKS)
-    ]
-    for one in processes:
-        one.start()
-    try:
-        return _flip_until_told(bench, told.get, every * step_seconds)
-    finally:
-        for one in processes:
-            one.join(WAIT_SECONDS)
-            one.kill()
-            one.join()
-        told.close()
-
-
-def _flip_until_told(bench: Bench, get: Callable[..., Told], round_seconds: float) -> list[Told]:
-    found: list[Told] = []
-    deadline = time.monotonic() + WAIT_SECONDS
-    while len(found) < RANKS:
-        assert time.monotonic() < deadline
-        for level in (Level.PRUNE, Level.OK):
-            bench.publish(level)
-            try:
-                found.append(get(timeout=4 * round_seconds))
-            except queue.Empty:
-                continue
-    return sorted(found)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("step_seconds", [0.0003, 0.0025])
-def test_four_ranks_cross_300_times_and_never_split(bench: Bench, name: str, step_seconds: float) -> None:
+def test_four_ranks_cross_300_times_and_never_split(bench: Bench, step_seconds: float) -> None:
     """Two of them take twice as long for a step, so what they see themselves differs all the time."""
     every = 2
-    found = agree(bench, name, steps=1500 * every, step_seconds=step_seconds, every=every)
+    found = rank_process.agree(bench, steps=1500 * every, step_seconds=step_seconds, every=every)
 
-    agreed = [one[1] for one in found]
-    crossings = sum(before != after for before, after in zip(agreed[0], agreed[0][1:], strict=False))
-    splits = sum(len(set(step)) > 1 for step in zip(*agreed, strict=True))
-    assert splits == 0
-    assert crossings >= 300
+    assert rank_process.splits(found) == 0
+    assert rank_process.crossings(found) >= 300
 
 
-def test_four_ranks_never_split(bench: Bench, name: str) -> None:
-    found = agree(bench, name, steps=200, step_seconds=0.0003, every=4)
+def test_four_ranks_never_split(bench: Bench) -> None:
+    found = rank_process.agree(bench, steps=200, step_seconds=0.0003, every=4)
 
     assert len({tuple(one[1]) for one in found}) == 1
 
