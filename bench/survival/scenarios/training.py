@@ -98,7 +98,7 @@ def _row(one: Measured, undisturbed: float) -> str:
 
 
 SCENARIO = Scenario(
-    order=3,
+    order=5,
     title="PyTorch, Lightning and transformers",
     text=f"""
 Eight steps in a cgroup of {GROUP_MB} MB, on batches that take 0.8 GB, while a neighbour in it grows by
