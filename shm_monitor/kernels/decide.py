@@ -173,6 +173,7 @@ def decide(
                 observed,
                 runs_out,
                 reasons & _LEVEL_BIT != 0,
+                reasons != 0,
             )
             s[KNOWN_UNTIL], s[MEAN], s[MAXIMUM] = now, mean * scale, top * scale
             if rises:

@@ -40,6 +40,8 @@ _SHORT_COUNT = 5.0  # older readings
 # then; with 1 they never saw the end before the shortest wait bounded them from below. Farther than a sixteenth of the
 # horizon it would see noise: at 10 Hz a plateau at 88 +-1.5 % was pressed for 256 s of 6,000 instead of none.
 _AHEAD, _AHEAD_HORIZONS = 2.5, 1 / 16  # times as far as they are long, and no farther; as far as they are long anyway
+# While it presses there is no alarm to be false, and who freed half may be back before any longer window is a line.
+_PRESSED_AHEAD_HORIZONS = 1 / 8
 _EVEN = 0.15  # of their length is the newest interval: else a step between two looks, and one soon after, are a line
 _MARGIN = 0.1  # of the headroom: so much higher than an earlier rise is news
 _SHOWN_HORIZONS = 10.0  # below the target, seconds to the end are told of a line that ends within so many horizons
@@ -163,6 +165,7 @@ def look_back(
     observed: bool,
     runs_out: bool,
     latched: bool,
+    pressed: bool,
 ) -> tuple[float, float, float, float, float, float, bool, bool, float]:
     """Go back over the period once, from *value* at *now*, which is not in the track yet.
 
@@ -179,10 +182,13 @@ def look_back(
         over_seconds, over_count = lasted, 1.0
     coming = rises = False
     ends, newest_slope = np.nan, -1.0
-    if runs_out and observed and recent[KNOWN_COUNT] >= 3.0 and value > limit:
+    if runs_out and observed and recent[KNOWN_COUNT] >= 3.0 and (value > limit or (pressed and value >= target)):
         slope = fast_line(recent, now, value)
         length = now - recent[TIME_0]
-        ahead = min(horizon, max(length, min(_AHEAD * length, _AHEAD_HORIZONS * horizon)))
+        most = _PRESSED_AHEAD_HORIZONS if pressed else _AHEAD_HORIZONS
+        ahead = min(_AHEAD * length, most * horizon)
+        if value > limit:
+            ahead = min(max(length, ahead), horizon)
         if slope > 0.0 and 1.0 - value <= ahead * slope:
             coming, ends = True, (1.0 - value) / slope
     count = time = mean = times = products = squares = 0.0

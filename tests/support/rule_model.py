@@ -25,6 +25,7 @@ CALM = 3  # LEVEL also leaves when the last CALM * P hold no more time over L th
 LINE = 0.85  # FORECAST: least R2 of the fit. Evenly sampled, a step has 0.80 at most (n = 4), 0.75 for many
 SURE = 5.0  # FORECAST: least t statistic of the slope
 LONG, SHORT, MANY = 0.75, 0.25, 5.0  # FORECAST: a window is LONG * H at least; with MANY older readings SHORT * H
+AGAIN = 1 / 8  # FORECAST, fast: while something presses, to AGAIN * H, and from the target on
 AHEAD, NEAR = 2.5, 1 / 16  # FORECAST, fast: looks so many times as far ahead as its four readings are long, to NEAR * H
 EVEN = 0.15  # FORECAST, fast: the newest interval is so much of its length at least: a step and an echo are no line
 FADE = 0.25  # FORECAST: the newest part still rises at this share of the slope (v1: a quarter of the mean rise)
@@ -117,9 +118,11 @@ def step(
         rate = line(n, mt, mv, tt, tv, vv, 0.0, value)
         rising = value - last3[1, 1] >= FADE * rate * (now - last3[1, 0])
         even = now - last3[2, 0] >= EVEN * (now - last3[0, 0])
-        coming = value > L and rate > 0.0 and rising and even
+        again = state[S_LATCHED] > 0.0
+        coming = (value > L or (again and value >= T)) and rate > 0.0 and rising and even
         span = now - last3[0, 0]
-        coming = coming and 1.0 - value <= min(H, max(span, min(AHEAD * span, NEAR * H))) * rate
+        ahead = min(AHEAD * span, (AGAIN if again else NEAR) * H)
+        coming = coming and 1.0 - value <= (min(max(span, ahead), H) if value > L else ahead) * rate
         if coming:
             seconds = (1.0 - value) / rate
         n = mt = mv = tt = tv = vv = 0.0
