@@ -85,7 +85,7 @@ class TopApp(App[None]):
                 with Vertical(classes="column"):
                     for name in column:
                         panel = Static(id=name, classes="panel")
-                        panel.can_focus = True
+                        panel.can_focus, panel.auto_links = True, False
                         yield panel
         yield Input(placeholder="only workers and limits with ...", id="filter")
         yield Footer()
@@ -150,8 +150,10 @@ class TopApp(App[None]):
         if before == text and before.spans == text.spans:
             return
         self._drawn[name] = text
-        same_height = before is not None and before.plain.count("\n") == text.plain.count("\n") and name != "banner"
-        self.query_one(f"#{name}", Static).update(text, layout=not same_height)
+        widget = self.query_one(f"#{name}", Static)
+        width = widget.content_size.width if name == "banner" else 0
+        same_height = before is not None and _height(before, width) == _height(text, width)
+        widget.update(text, layout=not same_height)
 
     def _look(self, widget: Static, past: list[Snapshot]) -> Look:
         lines = 3 if self.size.height < TALL_FROM else 8
@@ -247,6 +249,12 @@ class TopApp(App[None]):
             self._source.inject(readings, seconds)
         except MonitorError as error:
             self.notify(str(error), severity="error", timeout=10)
+
+
+def _height(text: Text, width: int) -> int:
+    """Return how many lines *text* has, wrapped to *width* cells where that is not 0."""
+    lines = text.plain.splitlines()
+    return sum(-(-max(len(line), 1) // width) for line in lines) if width else len(lines)
 
 
 def workers_in(frame: Frame) -> list[Worker]:

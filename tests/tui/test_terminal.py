@@ -1,0 +1,121 @@
+"""The real program on a real terminal: tmux, as over ssh."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("textual", reason="the extra tui is not installed")
+
+from tests.support.publishing import Bench
+from tests.support.surroundings import child_environment
+from tests.support.waiting import wait_until
+
+if shutil.which("tmux") is None:
+    pytest.skip("tmux is not installed", allow_module_level=True)
+
+PROMPT = "bash-"  # bash's own, without a file of a person
+GREYS = {0, 7, 8, 15, 16, 59, 102, 145, 188, 231, *range(232, 256)}  # of the 256 colours
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class Terminal:
+    """A tmux of its own with one shell.
+
+    Attributes:
+        settings: what its environment has beside the usual.
+    """
+
+    def __init__(self, columns: int, lines: int, **settings: str) -> None:
+        self.settings = settings
+        self._socket = f"shm-monitor-{uuid.uuid4().hex[:8]}"
+        given = {key: value for key, value in child_environment().items() if key not in {"TMUX", "NO_COLOR"}}
+        environ = {**given, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **settings}
+        self._environ = environ
+        self.run(
+            "-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), "bash --norc --noprofile"
+        )
+        self.run("set-option", "-g", "window-size", "manual")
+
+    def run(self, *words: str) -> str:
+        """Return what tmux says."""
+        command = ["tmux", "-L", self._socket, *words]
+        done = subprocess.run(command, env=self._environ, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout
+
+    def type(self, text: str, *keys: str) -> None:
+        """Type *text*, then *keys* by their names."""
+        if text:
+            self.run("send-keys", "-l", text)
+        if keys:
+            self.run("send-keys", *keys)
+
+    def screen(self, *options: str) -> str:
+        """Return what is on the screen."""
+        return self.run("capture-pane", "-p", *options)
+
+    def shows(self, words: str) -> None:
+        """Wait until *words* are on the screen."""
+        wait_until(lambda: words in self.screen())
+
+    def close(self) -> None:
+        """End the shell and all that runs in it."""
+        subprocess.run(["tmux", "-L", self._socket, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.fixture
+def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    """80x24, with the settings that a test gives."""
+    made = Terminal(80, 24, **getattr(request, "param", {}))
+    yield made
+    made.close()
+
+
+def shown(terminal: Terminal, name: str) -> None:
+    """Start ``top`` of the sampler *name* and wait for its first panel."""
+    terminal.type(shlex.join([sys.executable, "-P", "-m", "shm_monitor", "top", "--name", name]), "Enter")
+    terminal.shows("q quit")
+    terminal.shows("memory")
+
+
+def test_ctrl_z_gives_the_shell_and_fg_the_screen_back(terminal: Terminal, bench: Bench) -> None:
+    shown(terminal, bench.name)
+    terminal.type("", "C-z")
+    terminal.shows("Stopped")
+    assert "q quit" not in terminal.screen()
+    terminal.type("fg", "Enter")
+    terminal.shows("q quit")
+    terminal.type("q")
+    terminal.shows(PROMPT)
+    terminal.type("echo stty: $(stty -a | grep -o ' echo ')", "Enter")
+    terminal.shows("stty: echo")
+
+
+def test_a_window_that_grows_and_shrinks_is_filled_and_left_clean(terminal: Terminal, bench: Bench) -> None:
+    shown(terminal, bench.name)
+    terminal.run("resize-window", "-x", "160", "-y", "50")
+    wait_until(lambda: any("memory" in line and " cpu" in line for line in terminal.screen().splitlines()))
+    terminal.run("resize-window", "-x", "80", "-y", "24")
+    wait_until(lambda: max(map(len, terminal.screen().splitlines())) <= 80 and "q quit" in terminal.screen())
+    terminal.type("q")
+    terminal.shows(PROMPT)
+    assert "q quit" not in terminal.screen(), "old lines are left behind"
+
+
+@pytest.mark.parametrize("terminal", [{"NO_COLOR": "1"}, {}], indirect=True, ids=["NO_COLOR", "colour"])
+def test_no_color_is_obeyed_and_says_the_same(terminal: Terminal, bench: Bench) -> None:
+    shown(terminal, bench.name)
+    screen = terminal.screen("-e")
+    colours = set(map(int, re.findall(r"[34]8;5;(\d+)", screen)))
+
+    assert colours
+    assert (colours <= GREYS) == ("NO_COLOR" in terminal.settings)
+    assert "OK" in screen
