@@ -95,9 +95,15 @@ class TopApp(App[None]):
         self.query_one("#filter").display = False
         for number in (signal.SIGTERM, signal.SIGHUP):  # leave the terminal as it was
             asyncio.get_running_loop().add_signal_handler(number, self.exit)
+        self.app_resume_signal.subscribe(self, self._come_back)
         self._past.extend((snapshot, ()) for snapshot in self._source.past(PAST_SAMPLES))
         self.set_interval(self._turn_seconds, self.look)
         self.call_after_refresh(self.look)
+
+    def _come_back(self, _: object) -> None:
+        """Paint everything after ``fg``: textual's own paint may come before the terminal is ours again."""
+        self.set_timer(0.1, lambda: self.screen.refresh(layout=True))
+        self.set_timer(0.5, lambda: self.screen.refresh(layout=True))
 
     def on_resize(self, event: Resize) -> None:
         """Use one column or two."""
