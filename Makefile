@@ -49,9 +49,9 @@ docs: $(VENV)/.check  ## the site, in build/docs/site, and what is kept of what 
 	$(BIN)/python -m docs.site.shell
 	$(BIN)/python -m docs.site.build
 
-bench: $(VENV)/.bench  ## the benchmarks, and the table in bench/README.md
+bench: $(VENV)/.bench  ## the benchmarks, bench/README.md, bench/tables.md and docs/growth.md: about 12 minutes
 	$(BIN)/python -m pytest bench --benchmark-json=bench/.results.json $(ARGS); status=$$?; \
-	$(BIN)/python -m bench.table bench/.results.json bench/README.md && exit $$status
+	$(BIN)/python -m bench.publish bench/.results.json && exit $$status
 
 decisions: $(VENV)/.bench  ## the tables of docs/decisions.md: version 1 of the decision against version 2
 	$(BIN)/python -m bench.decisions docs/decisions.md

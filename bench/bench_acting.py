@@ -32,7 +32,7 @@ def bench_governor_step(benchmark: BenchmarkFixture, rows: Rows, name: str) -> N
     with published(name), sm.attach(name, watch=["memory"]) as reader:
         governor = sm.Governor(64, reader=reader)
         seen = compare(benchmark, governor.step)
-    budget = Budget(20, issue=13, of_ratio=True)
+    budget = Budget(20, of_ratio=True)
     rows.add(Row("`governor.step()`", seen.seconds, "seconds", seen.ratio, "an empty function", budget))
 
 
@@ -59,7 +59,7 @@ def bench_submit(benchmark: BenchmarkFixture, rows: Rows, name: str, kind: str) 
             rounds=ROUNDS,
             before_round=lambda: theirs.append(_submit_all(plain)),
         )
-    for at, what, budget in ((0, "submit()", Budget(1.2, issue=13, of_ratio=True)), (1, "a whole empty task", None)):
+    for at, what, budget in ((0, "submit()", Budget(1.2, of_ratio=True)), (1, "a whole empty task", None)):
         ratio = median(mine[at] / other[at] for mine, other in zip(ours, theirs, strict=True))
         seconds = median(mine[at] for mine in ours)
         rows.add(Row(f"{what}, {kind}", seconds, "seconds", ratio, "the executor alone", budget))

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench import budgets
 from bench.api_load import Connection, api_server, request
 from bench.measure import Rows, run
 from bench.results import Budget, Row
-from bench.stage import SamplerProcess
+from bench.stage import SamplerProcess, private_bytes
 from shm_monitor.config.resource import ResourceConfig
 from tests.support.api_flood import Flood, health_seconds, pipelined, resident_bytes, seen_during, silent
 from tests.support.certificate import made_certificate
@@ -28,12 +29,6 @@ FLOOD_SECONDS = 10.0
 SILENT_CONNECTIONS = 5000
 STARTS = 7
 MB = 2**20
-
-
-def private_bytes(pid: int) -> int:
-    """Return the memory that only process *pid* has. Source: proc_pid_smaps_rollup(5)."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Private_"))
 
 
 def start_seconds(name: str) -> float:
@@ -50,6 +45,7 @@ def start_seconds(name: str) -> float:
     return seconds
 
 
+@pytest.mark.budget
 @pytest.mark.benchmark(group="api")
 def bench_api_process(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
     """What does the API process take: to start, to answer with data, and once somebody asked for the document?"""
@@ -72,8 +68,8 @@ def bench_api_process(benchmark: BenchmarkFixture, rows: Rows, name: str) -> Non
         for one in (connection.socket, *listeners):
             one.close()
     rows.add(Row("start, until it listens", statistics.median(starts), "seconds"))
-    rows.add(Row("end, with 200 clients of `/events`", stop, "seconds", budget=Budget(2.0, 6)))
-    rows.add(Row("private memory after data, events and metrics", data, "bytes", budget=Budget(30 * MB, 12)))
+    rows.add(Row("end, with 200 clients of `/events`", stop, "seconds", budget=Budget(2.0)))
+    rows.add(Row("private memory after data, events and metrics", data, "bytes", budget=budgets.API))
     rows.add(Row("private memory after the OpenAPI document", document, "bytes"))
 
 
@@ -102,5 +98,5 @@ def bench_flood(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_path: Pa
     )
     rows.add(Row(f"{what}: `/healthz` median", statistics.median(seconds), "seconds"))
     p99 = statistics.quantiles(seconds, n=100)[98]
-    rows.add(Row(f"{what}: `/healthz` p99", p99, "seconds", budget=Budget(0.25, 10)))
-    rows.add(Row(f"{what}: more RSS at most", most - before, "bytes", budget=Budget(40 * MB, 10)))
+    rows.add(Row(f"{what}: `/healthz` p99", p99, "seconds", budget=Budget(0.25)))
+    rows.add(Row(f"{what}: more RSS at most", most - before, "bytes", budget=Budget(40 * MB)))

@@ -12,7 +12,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.measure import Rows, run
-from bench.results import Row
+from bench.results import Row, Unit
 from bench.stage import SamplerProcess, wait4
 from shm_monitor.config.resource import ResourceConfig
 
@@ -111,7 +111,8 @@ def bench_sixteen_workers(benchmark: BenchmarkFixture, rows: Rows, name: str, mo
     run(benchmark, run_all)
     polling, *reading = fleets
     cases = ("`should_prune()` and one sampler", "`snapshot()` and one sampler")
-    for unit, title in (("percent", "of one core"), ("seconds", f"CPU from start to end of {SECONDS:.0f} s")):
+    titles: dict[Unit, str] = {"percent": "of one core", "seconds": f"CPU from start to end of {SECONDS:.0f} s"}
+    for unit, title in titles.items():
         base = getattr(polling, unit)
         rows.add(Row(f"psutil (CPU, memory, network): {title}", base, unit))
         for case, fleet in zip(cases, reading, strict=True):

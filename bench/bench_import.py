@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench import budgets
 from bench.measure import Rows, run
 from bench.results import Budget, Row
 from bench.stage import published
@@ -22,7 +23,7 @@ BARE = "pass"
 
 # What else a worker may run: how the table calls it, and what it may add in time and in memory.
 ADDED: dict[str, tuple[str, Budget | None, Budget | None]] = {
-    "import shm_monitor; shm_monitor.attach()": ("`attach()`", Budget(8e-3, 12), Budget(3 * 2.0**20, 2)),
+    "import shm_monitor; shm_monitor.attach()": ("`attach()`", budgets.ATTACH, Budget(3 * 2.0**20)),
     "import shm_monitor; shm_monitor.attach().snapshot()": ("`attach().snapshot()`", None, None),
     "import psutil; psutil.virtual_memory()": ("`psutil.virtual_memory()`", None, None),
 }
@@ -79,6 +80,7 @@ def _byte_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
 
 
+@pytest.mark.budget
 @pytest.mark.benchmark(group="light worker")
 @pytest.mark.usefixtures("_byte_code")
 def bench_a_worker_that_attaches(

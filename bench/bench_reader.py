@@ -14,6 +14,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import shm_monitor
+from bench import budgets
 from bench.measure import Rows, compare
 from bench.results import Budget, Row
 from bench.stage import COUNTERS, sampler_here
@@ -65,6 +66,7 @@ def moving(name: str) -> Iterator[Callable[[], None]]:
 PSUTIL = "`psutil.virtual_memory()`"
 
 
+@pytest.mark.budget
 @pytest.mark.benchmark(group="reader")
 @pytest.mark.parametrize("everything", [False, True], ids=["64", "all"])
 @pytest.mark.parametrize("is_new", [False, True], ids=["again", "new"])
@@ -75,7 +77,7 @@ def bench_snapshot(benchmark: BenchmarkFixture, rows: Rows, name: str, *, everyt
         seen = compare(benchmark, (lambda: (move(), snapshot())) if is_new else snapshot, psutil.virtual_memory)
         count = len(reader.view().schema.metrics)
     case = f"`snapshot()`, {count} metrics, {'a new sample each time' if is_new else 'the same sample again'}"
-    allowed = Budget(0.35, 12, of_ratio=True) if is_new else Budget(10e-6, 2)
+    allowed = budgets.NEW_SNAPSHOT if is_new else Budget(10e-6)
     rows.add(Row(case, seen.seconds, "seconds", seen.ratio, PSUTIL, None if everything else allowed))
 
 
@@ -86,9 +88,10 @@ def bench_attach(benchmark: BenchmarkFixture, rows: Rows, name: str, watch: str 
     with read(name, everything=True):
         seen = compare(benchmark, lambda: shm_monitor.attach(name, watch=watch).close(), psutil.virtual_memory)
     case = "`attach()`, `close()`" if watch is None else f'`attach(watch="{watch}")`, `close()`'
-    rows.add(Row(case, seen.seconds, "seconds", seen.ratio, PSUTIL, Budget(2e-3, 2)))
+    rows.add(Row(case, seen.seconds, "seconds", seen.ratio, PSUTIL, Budget(2e-3)))
 
 
+@pytest.mark.budget
 @pytest.mark.benchmark(group="reader")
 @pytest.mark.parametrize("is_new", [False, True], ids=["again", "new"])
 @pytest.mark.parametrize("question", ["explain", "headroom", "outlook", "status"])
@@ -98,7 +101,7 @@ def bench_further_questions(benchmark: BenchmarkFixture, rows: Rows, name: str, 
         ask = getattr(reader, question)
         seen = compare(benchmark, (lambda: (move(), ask())) if is_new else ask, psutil.virtual_memory)
     case = f"`{question}()`, {'a new sample each time' if is_new else 'the same sample again'}"
-    allowed = Budget(40e-6, 12) if question == "explain" else None
+    allowed = budgets.EXPLAIN if question == "explain" else None
     rows.add(Row(case, seen.seconds, "seconds", seen.ratio, PSUTIL, allowed))
 
 

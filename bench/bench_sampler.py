@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import psutil
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import shm_monitor
+from bench import budgets
 from bench.measure import Rows, compare, run
 from bench.results import Budget, Row
-from bench.stage import COUNTERS, SamplerProcess, new_name, sampler_here
+from bench.stage import COUNTERS, NaivePsutil, SamplerProcess, Turns, new_name, sampler_here
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.kernels import decide, roll
 from shm_monitor.sampler.loop import Sampler
@@ -27,10 +27,9 @@ from tests.support.load_cgroup import memory_group
 
 STARTS = 3
 SETTLE_SECONDS = 2.0
-COMPILE_SECONDS = 8.0  # what the compiling child needs for the kernels, three times over
 WATCHED_SECONDS = 10.0
 HOVERED_MB = 512
-ADAPTING = Budget(2.0, 11)
+ADAPTING = Budget(2.0)
 # In a child: ten times a second another number of blocks of 1 MB.
 HOVER = """import random, time
 def hover():
@@ -42,7 +41,6 @@ def hover():
             blocks.pop().close()
         time.sleep(0.1)
 threading.Thread(target=hover, daemon=True).start()"""
-INTERPRETED, COMPILED = Budget(22 * 2.0**20, 12), Budget(45 * 2.0**20, 12)
 
 
 class Use(NamedTuple):
@@ -82,28 +80,38 @@ def bench_first_sample(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_p
     for kernel in (roll.ROLL, decide.DECIDE):
         kernel.compile()  # into the cache that a sampler has by default
     warm = [start({}) for _ in range(STARTS)]
-    rows.add(Row("cold numba cache", statistics.median(cold), "seconds", budget=Budget(3.0, 2)))
+    rows.add(Row("cold numba cache", statistics.median(cold), "seconds", budget=Budget(3.0)))
     rows.add(Row("warm numba cache", statistics.median(warm), "seconds"))
 
 
+@pytest.mark.budget
 @pytest.mark.benchmark(group="sampler")
-def bench_cost_at_one_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", ["interpreted", "compiled"])
+def bench_cost_at_one_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str, kernels: str) -> None:
     """What does the sampler take of the machine, with everything that it can measure here?"""
-    with SamplerProcess(ResourceConfig(name=name), environ={"NUMBA_CACHE_DIR": str(tmp_path)}) as sampler:
+    is_compiled = kernels == "compiled"
+    cpu, memory = (
+        (budgets.CPU_COMPILED, budgets.SAMPLER_COMPILED)
+        if is_compiled
+        else (budgets.CPU_INTERPRETED, budgets.SAMPLER_INTERPRETED)
+    )
+    with SamplerProcess(ResourceConfig(name=name, compile="always" if is_compiled else "never")) as sampler:
+        if is_compiled:
+            sampler.await_compiled()
         time.sleep(SETTLE_SECONDS)
-        for row in watch(benchmark, sampler, name, 2 * WATCHED_SECONDS).rows("1 Hz", Budget(0.3, 4)):
+        for row in watch(benchmark, sampler, name, 2 * WATCHED_SECONDS).rows(f"1 Hz, {kernels}", cpu):
             rows.add(row)
-        rows.add(Row("private memory, kernels interpreted", sampler.private_bytes(), "bytes", budget=INTERPRETED))
+        rows.add(Row(f"private memory, {kernels}", sampler.private_bytes(), "bytes", budget=memory))
+        rows.add(Row(f"RSS, {kernels}, with what others share", sampler.memory_bytes("VmRSS"), "bytes"))
 
 
 @pytest.mark.benchmark(group="sampler")
 def bench_cost_at_ten_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
     """What does the sampler take of the machine, with everything that it can measure here?"""
     with SamplerProcess(ResourceConfig(name=name, check_interval=0.1, compile="always")) as sampler:
-        time.sleep(COMPILE_SECONDS)
-        for row in watch(benchmark, sampler, name, WATCHED_SECONDS).rows("10 Hz", Budget(2.0, 4)):
+        sampler.await_compiled()
+        for row in watch(benchmark, sampler, name, WATCHED_SECONDS).rows("10 Hz, compiled", Budget(2.0)):
             rows.add(row)
-        rows.add(Row("private memory, kernels compiled", sampler.private_bytes(), "bytes", budget=COMPILED))
 
 
 @pytest.mark.benchmark(group="sampler")
@@ -147,7 +155,7 @@ def bench_schedule_at_100_hertz(benchmark: BenchmarkFixture, rows: Rows, name: s
     rows.add(Row("samples in 10 s", len(times), "count"))
     rows.add(Row("turns missed, by the times of the samples", schedule.missed, "count"))
     rows.add(Row("turns missed, as the sampler counts them", counted, "count"))
-    rows.add(Row("drift over 10 s", schedule.drift_seconds, "seconds", budget=Budget(1e-3, 2)))
+    rows.add(Row("drift over 10 s", schedule.drift_seconds, "seconds", budget=Budget(1e-3)))
     rows.add(Row("a turn is late by, median", schedule.late_seconds, "seconds"))
     rows.add(Row("a turn is late by, 99 of 100", schedule.latest_seconds, "seconds"))
 
@@ -185,49 +193,8 @@ def bench_one_whole_turn(benchmark: BenchmarkFixture, rows: Rows, name: str) -> 
             sampler.sample()
         seen = compare(benchmark, sampler.sample, NaivePsutil().read)
     against = f"psutil ({seen.baseline_seconds * 1e6:.0f} us)"
-    rows.add(Row("one turn", seen.seconds, "seconds", budget=Budget(600e-6, 4)))
-    rows.add(Row("one turn", seen.seconds, "seconds", seen.ratio, against, Budget(1.3, 4, of_ratio=True)))
-
-
-class NaivePsutil:
-    """What a worker would write to learn the same, without scopes, stalls, per-process readings or a decision."""
-
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-
-    def read(self) -> None:
-        """Ask psutil for each group once."""
-        psutil.cpu_times_percent()
-        psutil.cpu_percent(percpu=True)
-        psutil.getloadavg()
-        psutil.virtual_memory()
-        psutil.swap_memory()
-        psutil.disk_usage("/dev/shm" if os.path.isdir("/dev/shm") else "/")
-        psutil.disk_io_counters(perdisk=True)
-        psutil.net_io_counters(pernic=True)
-        with self._process.oneshot():
-            self._process.cpu_times()
-            self._process.memory_info()
-
-
-class Turns:
-    """A clock that moves by one interval when told to, so that 60 s of history take no minute to fill."""
-
-    def __init__(self, interval_ns: int) -> None:
-        self._interval_ns = interval_ns
-        self._now_ns = time.monotonic_ns()
-
-    def __call__(self) -> int:
-        return self._now_ns
-
-    def before(self, sample: Callable[[], None]) -> Callable[[], None]:
-        """Return *sample*, at the next turn each time."""
-
-        def at_the_next_turn() -> None:
-            self._now_ns += self._interval_ns
-            sample()
-
-        return at_the_next_turn
+    rows.add(Row("one turn", seen.seconds, "seconds", budget=Budget(600e-6)))
+    rows.add(Row("one turn", seen.seconds, "seconds", seen.ratio, against, Budget(1.3, of_ratio=True)))
 
 
 @pytest.mark.benchmark(group="sampler")
@@ -236,7 +203,7 @@ def bench_cost_and_window(benchmark: BenchmarkFixture, rows: Rows) -> None:
     with contextlib.ExitStack() as stack:
         short, long = (_filled(stack, period_seconds) for period_seconds in (1.0, 60.0))
         seen = compare(benchmark, long, short)
-    allowed = Budget(2.0, 2, of_ratio=True)
+    allowed = Budget(2.0, of_ratio=True)
     rows.add(Row("a turn, period 60 s", seen.seconds, "seconds", seen.ratio, "a period of 1 s", allowed))
 
 

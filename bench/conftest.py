@@ -24,6 +24,7 @@ _questions = pytest.StashKey[dict[str, str]]()
 _skipped = pytest.StashKey[dict[str, str]]()
 _failed = pytest.StashKey[dict[str, str]]()
 _load_before = pytest.StashKey[float]()
+_chosen = pytest.StashKey[bool]()
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare to keep what the JSON of pytest-benchmark leaves out."""
     for key in (_questions, _skipped, _failed):
         config.stash[key] = {}
+    config.stash[_chosen] = [Path(arg).resolve() for arg in config.args] != [Path(__file__).parent]
     config.stash[_load_before] = os.getloadavg()[0]
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Keep that some were left out: what is published is a whole run."""
+    items[0].config.stash[_chosen] = True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -95,6 +102,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: object, outp
     output_json["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     output_json["skipped"] = config.stash[_skipped]
     output_json["failed"] = config.stash[_failed]
+    output_json["chosen"] = config.stash[_chosen]
     for one in output_json["benchmarks"]:
         one["question"] = config.stash[_questions].get(one["fullname"], "")
         one["stats"].pop("data", None)

@@ -11,9 +11,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 import numpy as np
+import psutil
 
 from shm_monitor import collectors
 from shm_monitor.collectors.sources import source_for
@@ -28,6 +30,7 @@ from shm_monitor.supervision.handshake import Order, decode_report, send_order
 from shm_monitor.supervision.supervisor import SINGLE_THREADED
 
 FOR_EVER_NS = 2**62  # a publisher that nobody calls hung, however long a benchmark takes
+COMPILE_SECONDS = 240.0  # a child of the lowest priority fills a cold cache on a busy machine
 COUNTERS = ("cpu", "memory", "stall", "disk")  # with the sampler's own, about 64 metrics
 
 
@@ -97,6 +100,47 @@ def sampler_here(
         lock.release()
 
 
+class Turns:
+    """A clock that moves by one interval when told to, so that 60 s of history take no minute to fill."""
+
+    def __init__(self, interval_ns: int) -> None:
+        self._interval_ns = interval_ns
+        self._now_ns = time.monotonic_ns()
+
+    def __call__(self) -> int:
+        return self._now_ns
+
+    def before(self, sample: Callable[[], None]) -> Callable[[], None]:
+        """Return *sample*, at the next turn each time."""
+
+        def at_the_next_turn() -> None:
+            self._now_ns += self._interval_ns
+            sample()
+
+        return at_the_next_turn
+
+
+class NaivePsutil:
+    """What a worker would write to learn the same, without scopes, stalls, per-process readings or a decision."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def read(self) -> None:
+        """Ask psutil for each group once."""
+        psutil.cpu_times_percent()
+        psutil.cpu_percent(percpu=True)
+        psutil.getloadavg()
+        psutil.virtual_memory()
+        psutil.swap_memory()
+        psutil.disk_usage("/dev/shm" if os.path.isdir("/dev/shm") else "/")
+        psutil.disk_io_counters(perdisk=True)
+        psutil.net_io_counters(pernic=True)
+        with self._process.oneshot():
+            self._process.cpu_times()
+            self._process.memory_info()
+
+
 class SamplerProcess:
     """One real sampler process, started as the supervisor starts it. Ends it when left as a context manager.
 
@@ -105,16 +149,22 @@ class SamplerProcess:
     """
 
     def __init__(
-        self, config: ResourceConfig, *, force_clock: bool = False, environ: Mapping[str, str] | None = None
+        self,
+        config: ResourceConfig,
+        *,
+        force_clock: bool = False,
+        environ: Mapping[str, str] | None = None,
+        only: Sequence[str] = (),
     ) -> None:
-        """Start it and wait for its first sample."""
+        """Start it, with the collectors *only* (none: all), and wait for its first sample."""
+        program = ["bench.growth.some_collectors", *only] if only else ["shm_monitor.sampler"]
         began = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "shm_monitor.sampler"],
+            [sys.executable, "-m", *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **SINGLE_THREADED, **(environ or {})},
+            env={**here(), **SINGLE_THREADED, **(environ or {})},
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -138,9 +188,17 @@ class SamplerProcess:
         return memory_bytes(self.pid, field)
 
     def private_bytes(self) -> int:
-        """Return the memory that only it has. Source: proc_pid_smaps_rollup(5)."""
-        with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as file:
-            return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+        """Return the memory that only it has."""
+        return private_bytes(self.pid)
+
+    def await_compiled(self) -> None:
+        """Wait until its kernels are compiled: it has loaded LLVM, and its memory grows no more."""
+        deadline, held = time.monotonic() + COMPILE_SECONDS, 0
+        maps = Path(f"/proc/{self.pid}/maps")
+        while b"libllvmlite" not in maps.read_bytes() or self.private_bytes() > held + 2**16:
+            assert time.monotonic() < deadline, f"no compiled kernels after {COMPILE_SECONDS} s"
+            held = self.private_bytes()
+            time.sleep(1.0)
 
     def kill(self) -> None:
         """Send SIGKILL, without waiting."""
@@ -168,6 +226,21 @@ def wait4(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage
+
+
+def here() -> dict[str, str]:
+    """Return the environment of a Python process that finds what this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that only process *pid* has and that the kernel cannot drop. Source: proc_pid_smaps_rollup(5).
+
+    Not the clean pages of libraries: whether they are private depends on who else runs the same ones, and the kernel
+    drops them before it kills anybody.
+    """
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty"))
 
 
 def memory_bytes(pid: int, field: str) -> int:

@@ -1,0 +1,71 @@
+"""What was promised, as the table of budgets shows it: the limit, what it was before, and why where it is missed.
+
+A reason stands beside its budget and is printed only while a run misses it. Numbers in a reason were measured by hand,
+those of libraries by bench/bench_memory.py.
+"""
+
+from __future__ import annotations
+
+from bench.results import Budget
+
+MB = 2.0**20
+
+CALM = Budget(1.5, of_ratio=True, what="`should_prune()`, calm", before="1.57 x an empty function")
+WATCHED = Budget(
+    2.2,
+    of_ratio=True,
+    what="three watched limits, calm",
+    before="3.9 x an empty function",
+    reason="Each limit is one more load of a byte of its own, and Python has no cheaper one. Limits in one word "
+    "could be asked by one load, but which ones belong together is known only when a worker attaches.",
+)
+PRESSED = Budget(6.0, of_ratio=True, what="pressed or dead, kernel marks", before="85 to 89 x an empty function")
+HOW_MUCH = Budget(
+    8.0, of_ratio=True, what="`shed_fraction()`, `level()`, `reasons()`", before="18 x `should_prune()` pressed"
+)
+NEW_SNAPSHOT = Budget(
+    0.35,
+    of_ratio=True,
+    what="`snapshot()`, a new sample",
+    before="0.79 x `psutil.virtual_memory()`",
+    reason="A new sample has to be copied, proved to be whole, and turned into one float object for each metric. "
+    "Groups decoded when they are touched were dearer for who reads all of them, as the API does.",
+)
+EXPLAIN = Budget(40e-6, what="`explain()`", before="170 us")
+ATTACH = Budget(8e-3, what="`attach()` in a fresh process", before="11.7 ms")
+SAMPLER_INTERPRETED = Budget(
+    22 * MB,
+    what="sampler at 1 Hz, private memory, interpreted",
+    before="60 MB",
+    reason="numpy, psutil and msgspec are 15 MB before any of our code runs; the rest are our modules, the threads' "
+    "stacks and the rings of the decision.",
+)
+SAMPLER_COMPILED = Budget(
+    45 * MB,
+    what="sampler at 1 Hz, private memory, compiled",
+    before="60 MB (80 while it compiles)",
+    reason="`import numba` is 40 MB before the first kernel is loaded, and LLVM's engine 20 more. Where memory is "
+    "short the kernels run interpreted, by themselves.",
+)
+SUPERVISOR = Budget(
+    9 * MB,
+    what="`shm-monitor run` itself, private memory",
+    before="12 MB",
+    reason="subprocess, signal, logging and msgspec are 8 MB before any of our code runs; the rest are the command "
+    "line, the settings and the keeper of processes.",
+)
+API = Budget(30 * MB, what="API, private memory", before="36 MB")
+SUPERVISOR_AND_API = Budget(38 * MB, what="supervisor and API, private memory", before="48 MB")
+CPU_COMPILED = Budget(
+    0.15,
+    what="sampler at 1 Hz, CPU, compiled",
+    before="0.19 %",
+    reason="A sample once a second finds the caches of the CPU cold, which costs more than the kernels do.",
+)
+CPU_INTERPRETED = Budget(0.5, what="sampler at 1 Hz, CPU, interpreted", before="not measured")
+AGED_DEATH = Budget(
+    1e-3,
+    what="SIGKILL of an aged sampler to the changed answer",
+    before="5 to 12 ms",
+    reason="On a machine whose cores are all busy the kernel first has to find time for the killed process.",
+)
