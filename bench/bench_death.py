@@ -24,7 +24,7 @@ STALE_AFTER_SECONDS = 1.0
 def kill_to_answer(name: str, *, age_seconds: float = 0.0, force_clock: bool = False) -> float:
     """Return the seconds from SIGKILL of a sampler to the changed answer of a reader that asks all the time."""
     stale_after = STALE_AFTER_SECONDS if force_clock else 60.0  # else the kernel's timer might be the first
-    config = ResourceConfig(name=name, check_interval=0.1, stale_after=stale_after)
+    config = ResourceConfig(name=name, check_interval=0.1, stale_after=stale_after, enabled=False)
     with (
         SamplerProcess(config, force_clock=force_clock) as sampler,
         shm_monitor.attach(name, on_stale="always") as reader,

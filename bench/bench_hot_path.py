@@ -154,8 +154,8 @@ def posix_semaphore(name: str) -> Iterator[Ask]:
     try:
         yield lambda: semaphore.value != 0
     finally:
-        semaphore.close()
         semaphore.unlink()
+        semaphore.close()
 
 
 @contextlib.contextmanager
