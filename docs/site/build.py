@@ -19,10 +19,15 @@ from docs.site import howto, reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-FROM_OUTSIDE = {"measured.md": ROOT / "bench" / "README.md", "changelog.md": ROOT / "CHANGELOG.md"}
+FROM_OUTSIDE = {
+    "measured.md": ROOT / "bench" / "README.md",
+    "tables.md": ROOT / "bench" / "tables.md",
+    "changelog.md": ROOT / "CHANGELOG.md",
+}
 LINKS = {
     "../README.md": "index.md",
     "../bench/README.md": "measured.md",
+    "../docs/growth.md": "growth.md",
     "../CHANGELOG.md": "changelog.md",
     "deploy/systemd/": "deploy/index.md",
     "deploy/": "deploy/index.md",
