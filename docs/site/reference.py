@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 import shm_monitor
@@ -24,7 +23,6 @@ GROUPS = {  # by what somebody wants; the homes of the public names
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its path."""
-    os.environ["COLUMNS"] = "100"
     return {
         "reference/python.md": python(),
         "reference/cli.md": command_line(),
@@ -54,7 +52,15 @@ def command_line() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+class _Wide(argparse.HelpFormatter):
+    """The same on every terminal."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
+
+
 def _help(one: argparse.ArgumentParser) -> str:
+    one.formatter_class = _Wide
     return one.format_help()
 
 

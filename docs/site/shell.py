@@ -66,7 +66,11 @@ def generated() -> dict[str, str]:
 def _script(shell: str) -> str:
     import shtab
 
-    text: str = shtab.complete(whole_parser(), shell, preamble=PREAMBLE)  # type: ignore[arg-type]  # by shell, says its docs
+    top = whole_parser()
+    for one in verbs_of(top).values():
+        for nested in (one, *verbs_of(one).values()):
+            _say_what_completes(nested)
+    text: str = shtab.complete(top, shell, preamble=PREAMBLE)  # type: ignore[arg-type]  # by shell, says its docs
     return text.rstrip() + "\n"
 
 
@@ -81,8 +85,6 @@ def whole_parser() -> argparse.ArgumentParser:
             for action in api_parser()._actions:
                 if action.option_strings[-1] not in one._option_string_actions:
                     one._add_action(action)
-        for nested in (one, *verbs_of(one).values()):
-            _say_what_completes(nested)
     return top
 
 
