@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import shm_monitor as sm
+from docs.site import dashboard
 from shm_monitor.segment import injection
 from shm_monitor.traces.replay import decide_over
 from shm_monitor.traces.report import Tried, html
@@ -264,6 +265,7 @@ def test_a_dead_sampler_is_no_verdict(visit: Visit, name: str) -> None:
         page.locator("#banner").wait_for()
 
         assert "No live sampler since" in page.locator("#banner").inner_text()
+        assert page.locator("#reasons-part").is_hidden()
         assert page.locator("#verdict").inner_text() == "unknown"
         assert page.title() == f"UNKNOWN · shm-monitor {name}"
         assert page.locator("#icon").get_attribute("href") == "icon-dead.svg"
@@ -320,3 +322,18 @@ def test_the_page_of_a_replay_has_the_same_charts_and_zooms_them_together(visit:
     eventually(lambda: all(begin > 10 for begin in page.evaluate(ranges)), 60)
     assert page.title().startswith("shm-monitor replay: ")
     assert violations(page) == []
+
+
+@pytest.mark.skipif(not dashboard.IMAGES.exists(), reason="the pictures of a checkout lie beside it")
+@pytest.mark.parametrize("scene", dashboard.SCENES)
+def test_a_picture_of_each_state_can_be_taken(browser: Browser, scene: str, tmp_path: Path) -> None:
+    """Those of the documentation are made so: ``python -m docs.site.dashboard``."""
+    taken = dashboard.take(browser, tmp_path, scene)
+
+    assert [path.name for path in taken] == [
+        f"{scene}-{width}-{scheme}.png" for width in dashboard.SIZES for scheme in dashboard.SCHEMES
+    ]
+    for path in taken:
+        data = path.read_bytes()
+        assert int.from_bytes(data[16:20], "big") == int(path.name.split("-")[-2])  # the width (PNG, 11.2.2)
+        assert len(data) > 20_000

@@ -110,6 +110,7 @@ export class Charts {
     if (!figure) return;
     if (!globalThis.Plotly) return sketch(place, figure);
     const isNew = !place.classList.contains("js-plotly-plot");
+    place.style.height = `${figure.layout.height}px`; // a window that changes its size asks for it
     globalThis.Plotly.react(place, figure.data, figure.layout, OPTIONS);
     if (isNew) this.listen(place);
     return undefined;
