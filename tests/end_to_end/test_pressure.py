@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench import halving
 from tests.support.host_trees import is_root
 from tests.support.load_cgroup import memory_group, sampler, worker_in
 from tests.support.waiting import wait_until
@@ -111,6 +112,16 @@ def test_a_fast_leak_is_told_in_time_at_the_default_settings(percent_per_second:
     tell(f"leak of {percent_per_second} % a second", runs)
     assert all(seconds > 0 for _, seconds in runs)
     assert {told.reasons.split(",")[0] for told, _ in runs} == {"forecast"}
+
+
+@pytest.mark.slow
+def test_a_leak_that_frees_half_once_per_episode_lives_on_at_the_default_settings() -> None:
+    """24 % a second for 30 s: it comes back within the period, and is told each time. 20 of each: docs/decisions.md."""
+    leak = halving.run(24)
+
+    print(f"\ntold at {leak.told_at_mb} MB")
+    assert leak.alive
+    assert len(leak.told_at_mb) > 5
 
 
 @pytest.mark.slow
