@@ -59,7 +59,9 @@ class _Panel:
         values = [y for one in series for y in one.y]
         self._unit, self._most, self._least = series[0].unit, max(values), min(values)
         self._is_log = math.log10(self._most / self._least) > DECADES
-        self._y_ticks = _decades(self._least, self._most) if self._is_log else _round_steps(self._most, self._unit)
+        self._y_ticks = (
+            _decades(self._least, self._most, self._unit) if self._is_log else _round_steps(self._most, self._unit)
+        )
         self._x_first, self._x_last = min(one.x[0] for one in series), max(one.x[-1] for one in series)
 
     def lines(self) -> Iterator[str]:
@@ -129,10 +131,11 @@ def _text(x: float, y: float, text: str, *, anchor: str = "middle", faint: bool 
     return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _decades(least: float, most: float) -> list[float]:
-    """Return the powers of ten around *least* and *most*."""
-    first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
-    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
+def _decades(least: float, most: float, unit: str) -> list[float]:
+    """Return the powers of ten around *least* and *most*; of bytes, those of a MB."""
+    one = 2.0**20 if unit == "bytes" else 1.0
+    first, last = math.floor(math.log10(least / one)), math.ceil(math.log10(most / one))
+    return [one * 10.0**power for power in range(first, max(last, first + 1) + 1)]
 
 
 def _round_steps(most: float, unit: str) -> list[float]:
