@@ -62,7 +62,11 @@ def budget_lines(rows: Iterable[Row]) -> Iterator[str]:
         if not is_held(row):
             share = f"**{share}**"
             missed[budget.what] = budget.reason or "no reason is known"
-        what = row.case if row.case.split()[0] in budget.what else f"{budget.what}: {row.case}"
+        what = (
+            row.case
+            if row.case.startswith("`") and row.case.split()[0] in budget.what
+            else f"{budget.what}: {row.case}"
+        )
         yield f"| {what} | {budget.before} | {_limit_text(budget, row.unit)} | {now} | {share} |"
     if missed:
         yield ""
