@@ -22,7 +22,6 @@ from tests.support.waiting import wait_until
 MIB = 1 << 20
 JOB_SECONDS = 300.0  # long, for a machine that does other things
 TRACE_SECONDS = 0.1
-PREFERRED = -10  # nice(2): ten steps are worth ten times the share of the CPU
 CALM_SECONDS = 60.0
 BROKEN_STATUS = 3  # what a job exits with when its pool has lost a process
 KILLED = (-9, 137)
@@ -58,9 +57,8 @@ def run(
         given = child_environment(SHM_MONITOR_NAME=name, OPENBLAS_NUM_THREADS="1", **(environment or {}))
         with contextlib.ExitStack() as stack:
             for command in beside:
-                _set_nice(stack.enter_context(_started(group, command, given, first_victim=False)).pid, PREFERRED)
+                stack.enter_context(_started(group, command, given, first_victim=False))
             process = stack.enter_context(_started(group, job, given, first_victim=True))
-            _set_nice(process.pid, PREFERRED)
             with _traced(group) as trace:
                 said, ended = _wait(process, group, longest_seconds)
     return _judged(said, ended, trace)
@@ -110,14 +108,7 @@ def _ground(group_mb: int, settings: dict[str, object]) -> contextlib.AbstractCo
 def _new_ground(group_mb: int, settings: dict[str, object]) -> Iterator[tuple[Group, str]]:
     watched = {"check_interval": 0.1, "observation_period": 2.0, **settings}
     with memory_group(group_mb) as group, sampler(**{"scope": group.name, **watched}) as manager:
-        _set_nice(manager.status().pid, PREFERRED)
         yield group, manager.name
-
-
-def _set_nice(pid: int | None, nice: int) -> None:
-    """Have job, neighbour and sampler compete with each other, and not with what else a busy machine does."""
-    if pid is not None:
-        os.setpriority(os.PRIO_PROCESS, pid, nice)
 
 
 @contextlib.contextmanager

@@ -91,13 +91,16 @@ class BoundedExecutor(Executor):
         """
         admission = self._admission
         # Without a call of its own: all that is not the executor's is to cost a fifth of what its submit() does.
-        if time.monotonic() >= admission.next_look or admission.ask():
-            self._enter()
-        else:
+        is_in = False
+        if time.monotonic() < admission.next_look and not admission.ask():
             try:
                 admission.places.pop()
-            except IndexError:
-                self._enter()
+            except IndexError:  # not to enter in here: an error that is kept would keep this frame, and so the result
+                is_in = False
+            else:
+                is_in = True
+        if not is_in:
+            self._enter()
         try:
             future: Future[T] = self._submit(fn, *args, **kwargs)
         except BaseException:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.thread import BrokenThreadPool
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,6 +142,35 @@ def test_a_cancelled_task_makes_room(absent: sm.Reader) -> None:
     assert second.cancelled()
 
 
+def test_who_waits_is_let_in_by_a_cancellation(absent: sm.Reader) -> None:
+    gate = Gate()
+    with sm.BoundedExecutor(ThreadPoolExecutor(1), limit=2, reader=absent, max_wait=None) as pool:
+        pool.submit(gate.task)
+        second = pool.submit(gate.task)
+        submitting = in_thread(lambda: pool.submit(square, 3))
+        wait_until(lambda: pool._admission._waiting == 1)
+        assert second.cancel()
+        submitting.join(WAIT_SECONDS)
+        assert pool.running == 2
+        gate.open.set()
+
+
+def test_threads_that_cannot_begin_break_the_pool_and_keep_nobody_waiting(absent: sm.Reader) -> None:
+    with sm.BoundedExecutor(
+        ThreadPoolExecutor(1, initializer=fail, initargs=(1,)), limit=1, reader=absent, max_wait=None
+    ) as pool:
+        assert isinstance(pool.submit(square, 1).exception(WAIT_SECONDS), BrokenThreadPool)
+        with pytest.raises(BrokenThreadPool):
+            pool.submit(square, 1)
+        assert pool.running == 0
+
+
+def test_a_result_that_nobody_holds_is_gone(absent: sm.Reader) -> None:
+    with sm.BoundedExecutor(ThreadPoolExecutor(1), limit=4, reader=absent) as pool:
+        result = weakref.ref(pool.submit(Gate).result(WAIT_SECONDS))
+        wait_until(lambda: result() is None)
+
+
 def test_while_pressed_a_task_waits_and_is_let_in_after_max_wait(pressed: sm.Reader) -> None:
     gate = Gate()
     with sm.BoundedExecutor(ThreadPoolExecutor(4), limit=4, reader=pressed, max_wait=0.05) as pool:
@@ -257,44 +287,3 @@ def test_joblib_takes_throttled_tasks(absent: sm.Reader) -> None:
 
     run = joblib.Parallel(n_jobs=2, batch_size=1, pre_dispatch=2, backend="threading")
     assert run(tasks) == [number**2 for number in range(10)]
-
-
-def test_a_throttled_iterable_waits_for_calm_but_for_the_first(pressed: sm.Reader) -> None:
-    began = time.monotonic()
-    assert list(sm.throttle([1, 2, 3], reader=pressed, max_wait=0.05, min_running=1)) == [1, 2, 3]
-    assert time.monotonic() - began >= 0.1
-
-
-def test_a_throttled_iterable_has_a_length_for_progress_bars(absent: sm.Reader) -> None:
-    assert len(sm.throttle([1, 2, 3], reader=absent)) == 3  # type: ignore[arg-type] # a list has one
-    with pytest.raises(TypeError):
-        len(sm.throttle(iter([1]), reader=absent))  # type: ignore[arg-type] # an iterator has none
-    assert list(sm.throttle(iter([1]), reader=absent)) == [1]
-
-
-def test_calm_says_whether_it_is(pressed: sm.Reader, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sm.calm(0.01, reader=pressed) is False
-    monkeypatch.setenv("SHM_MONITOR_NAME", f"{name}-none")
-    assert sm.calm(0.01) is True, "without a sampler nothing presses"
-
-
-def test_a_function_is_called_once_per_episode(name: str) -> None:
-    sampler = FakeSampler(name, observation_period=2.0)
-    sampler.feed(50.0)
-    called: list[sm.Episode] = []
-    with sm.attach(name) as reader:
-
-        @sm.when_pressed(reader=reader)
-        def shed(episode: sm.Episode) -> None:
-            called.append(episode)
-
-        for number in (1, 2):
-            sampler.feed(91.0, 98.0)
-            wait_until(lambda number=number: len(called) == number)  # type: ignore[misc] # a default of a lambda
-            sampler.feed(98.0, 91.0, 91.0)
-            while reader.should_prune():
-                sampler.feed(50.0)
-            time.sleep(0)
-        assert called[1].number > called[0].number
-        assert functools.reduce(lambda _, one: one.limit, called, "") == "memory"
-    sampler.close()

@@ -21,9 +21,9 @@ LONGEST_TURN_SECONDS = 0.1  # one that had to wait for a CPU does not catch up i
 FEATURES = MIB // 16  # a row of floats is half a MB
 OUTPUTS = 8
 FULL_ROWS = 256
-BATCHES = 16
+BATCHES = 12
 LOAD_SECONDS = 0.6  # no batch is there sooner, so that the loop outlasts the growth on any machine
-FIXED_ROWS = (8, 16, 32, 64, 96)
+FIXED_ROWS = (16, 32, 64, 96)
 
 
 class Model:

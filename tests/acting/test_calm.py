@@ -1,0 +1,75 @@
+"""Waiting for calm, and being called once per episode."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import shm_monitor as sm
+from tests.support.fake_sampler import FakeSampler
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def absent(name: str) -> Iterator[sm.Reader]:
+    """A reader without a sampler."""
+    with sm.attach(name, timeout=0.0, required=False) as reader:
+        yield reader
+
+
+@pytest.fixture
+def pressed(name: str) -> Iterator[sm.Reader]:
+    """A reader whose sampler presses."""
+    sampler = FakeSampler(name)
+    sampler.feed(98.0)
+    with sm.attach(name) as reader:
+        assert reader.should_prune()
+        yield reader
+    sampler.close()
+
+
+def test_a_throttled_iterable_waits_for_calm_but_for_the_first(pressed: sm.Reader) -> None:
+    began = time.monotonic()
+    assert list(sm.throttle([1, 2, 3], reader=pressed, max_wait=0.05, min_running=1)) == [1, 2, 3]
+    assert time.monotonic() - began >= 0.1
+
+
+def test_a_throttled_iterable_has_a_length_for_progress_bars(absent: sm.Reader) -> None:
+    assert len(sm.throttle([1, 2, 3], reader=absent)) == 3  # type: ignore[arg-type] # a list has one
+    with pytest.raises(TypeError):
+        len(sm.throttle(iter([1]), reader=absent))  # type: ignore[arg-type] # an iterator has none
+    assert list(sm.throttle(iter([1]), reader=absent)) == [1]
+
+
+def test_calm_says_whether_it_is(pressed: sm.Reader, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sm.calm(0.01, reader=pressed) is False
+    monkeypatch.setenv("SHM_MONITOR_NAME", f"{name}-none")
+    assert sm.calm(0.01) is True, "without a sampler nothing presses"
+
+
+def test_a_function_is_called_once_per_episode(name: str) -> None:
+    sampler = FakeSampler(name, observation_period=2.0)
+    sampler.feed(50.0)
+    called: list[sm.Episode] = []
+    with sm.attach(name) as reader:
+
+        @sm.when_pressed(reader=reader)
+        def shed(episode: sm.Episode) -> None:
+            called.append(episode)
+
+        for number in (1, 2):
+            sampler.feed(91.0, 98.0)
+            wait_until(lambda number=number: len(called) == number)  # type: ignore[misc] # a default of a lambda
+            sampler.feed(98.0, 91.0, 91.0)
+            while reader.should_prune():
+                sampler.feed(50.0)
+            time.sleep(0)
+        assert called[1].number > called[0].number
+        assert functools.reduce(lambda _, one: one.limit, called, "") == "memory"
+    sampler.close()
