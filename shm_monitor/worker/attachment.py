@@ -87,7 +87,7 @@ class Attachment:
             try:
                 return self._use(View(self.name), strict=required)
             except (NotFoundError, NotReadyError) as error:
-                self.trouble = error
+                self.trouble = error if required else _without_frames(error)
                 if time.monotonic() >= deadline:
                     if required:
                         raise
@@ -116,7 +116,9 @@ class Attachment:
         live = self.live_words() is not None
         view = self._view
         if view is None:
-            raise self.trouble.with_traceback(None)  # raised again and again, it would grow each time
+            from copy import copy
+
+            raise copy(self.trouble)  # the one that is kept would grow, and keep the frames of all who were ever told
         return view, live
 
     @property
@@ -215,7 +217,7 @@ class Attachment:
         try:
             self._use(View(self.name), strict=False)
         except SegmentError as error:
-            self.trouble = error
+            self.trouble = _without_frames(error)
             return False
         return True
 
@@ -316,3 +318,9 @@ def _flag_offset(index: int) -> int:
 
 def _nothing(*_: object) -> None:
     """Stand in for what binds the questions until there are any."""
+
+
+def _without_frames(error: SegmentError) -> SegmentError:
+    """Return *error* to be kept: a traceback would keep all that is in the frames of who asked, such as a batch."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
