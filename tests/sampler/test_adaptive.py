@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from shm_monitor.sampler.schedule import Schedule
@@ -47,8 +48,10 @@ def test_while_memory_presses_it_is_looked_at_at_least_each_sixteenth_of_the_hor
     assert engine.decider.wait_seconds == 4.0 / 16
 
 
+@pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("percent_per_second", [20.0, 30.0, 60.0])
-def test_a_fast_ramp_prunes_in_time_with_adaptive_sampling(percent_per_second: float) -> None:
+def test_a_fast_ramp_prunes_in_time_with_adaptive_sampling(percent_per_second: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
     engine = Engine().feed([50.0] * 20)
     plan, began_ns, period_ns = Schedule(engine.now_ns, SECOND_NS), engine.now_ns, SECOND_NS
     plan.take_turn(engine.now_ns)
@@ -58,7 +61,7 @@ def test_a_fast_ramp_prunes_in_time_with_adaptive_sampling(percent_per_second: f
         if not between:
             plan.take_turn(at_ns)
         value = 50 + percent_per_second * max(at_ns - began_ns - SECOND_NS // 2, 0) / 1e9
-        engine.set("memory.usage_bytes", min(value, 100.0) * 2**20)
+        engine.set("memory.usage_bytes", min(value + random.normal(0, 0.3), 100.0) * 2**20)
         engine.sample(at_ns=at_ns, between=bool(between))
 
     assert engine.record["values"][0, 0] < 100 * 2**20
