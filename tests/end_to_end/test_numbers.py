@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -151,7 +152,7 @@ def spans_of(scoped: Scoped, count: int) -> Iterator[Span]:
     """Yield what *count* samples say of the time since the sample before, and what the kernel counted meanwhile."""
     before: tuple[float, float, list[int]] | None = None
     for snapshot in snapshots(scoped.reader, count + 1):
-        now = (snapshot.sampled_at, run_seconds(scoped.child.pid), ticks())
+        now = counted_now(scoped.child.pid)
         if before is not None:
             seconds, ran = now[0] - before[0], now[1] - before[1]
             passed = [one - then for one, then in zip(now[2], before[2], strict=True)]
@@ -166,6 +167,15 @@ def spans_of(scoped: Scoped, count: int) -> Iterator[Span]:
                 100 * host,
             )
         before = now
+
+
+def counted_now(pid: int) -> tuple[float, float, list[int]]:
+    """Return the time, the seconds that *pid* ran and the ticks of the host, read without a pause in between."""
+    while True:
+        began = time.monotonic()
+        counted = run_seconds(pid), ticks()
+        if time.monotonic() - began < 0.003:  # 1 ms on a machine that does not run others meanwhile
+            return began, *counted
 
 
 def known(value: float | None) -> float:

@@ -57,10 +57,12 @@ class Group(NamedTuple):
         (self.path / file).write_text(f"{limit_bytes}\n")
 
     def limit_cpu(self, cores: float) -> None:
-        """Set the quota of the cpu controller in periods of 100 ms."""
+        """Set the quota of the cpu controller in periods of 100 ms, before whatever else is on this machine."""
         quota = str(round(cores * 100_000))
         file, text = ("cpu.cfs_quota_us", quota) if self.version == 1 else ("cpu.max", f"{quota} 100000")
         (self.path / file).write_text(f"{text}\n")
+        weight, most = ("cpu.shares", 262144) if self.version == 1 else ("cpu.weight", 10000)
+        (self.path / weight).write_text(f"{most}\n")
 
     def child(self, name: str) -> Group:
         """Make a cgroup below this one."""
