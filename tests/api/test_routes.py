@@ -273,13 +273,20 @@ def test_a_client_that_polls_with_a_tag_learns_that_the_sampler_died(ask: Asked,
     assert response.headers["shm-monitor-stale"] == "true"
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "/replay"])
 def test_a_stale_sample_is_still_served(ask: Asked, sampler: MortalSampler, path: str) -> None:
     sampler.die()
     response = ask(path)
 
     assert response.status_code == 200
     assert response.headers["shm-monitor-stale"] == "true"
+
+
+def test_a_sampler_that_ended_cleanly_takes_the_ring_of_a_replay_along(ask: Asked, sampler: MortalSampler) -> None:
+    """It looks in a process of its own, which attaches by the name."""
+    sampler.die()
+
+    assert ask("/replay").status_code == 503
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/metrics"])

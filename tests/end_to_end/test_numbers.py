@@ -151,7 +151,8 @@ def sender_in(namespace: str, name: str) -> Iterator[subprocess.Popen[str]]:
 def spans_of(scoped: Scoped, count: int) -> Iterator[Span]:
     """Yield what *count* samples say of the time since the sample before, and what the kernel counted meanwhile."""
     before: tuple[float, float, list[int]] | None = None
-    for snapshot in snapshots(scoped.reader, count + 1):
+    # The newest one there is may be as old as an interval, and so tells of the time before.
+    for snapshot in itertools.islice(snapshots(scoped.reader, count + 2), 1, None):
         now = counted_now(scoped.child.pid)
         if before is not None:
             seconds, ran = now[0] - before[0], now[1] - before[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ class FakeSampler:
             cls.is_loaded = True
             first = cls(name)
             first.feed(50.0)
+            gc.collect()  # what compiling leaves in circles may hold a view of the segment
             first.close()
             remove_files(name)
 
