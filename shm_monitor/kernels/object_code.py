@@ -168,7 +168,7 @@ class Linked:
             size = -(-size // max(elf.sections[at].align, 1)) * max(elf.sections[at].align, 1)
             places[at] = size
             size += elf.sections[at].size
-        self._memory = mmap.mmap(-1, size)
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         for at, place in places.items():
             if elf.sections[at].kind == _PROGBITS:

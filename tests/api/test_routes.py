@@ -282,13 +282,6 @@ def test_a_stale_sample_is_still_served(ask: Asked, sampler: MortalSampler, path
     assert response.headers["shm-monitor-stale"] == "true"
 
 
-def test_a_sampler_that_ended_cleanly_takes_the_ring_of_a_replay_along(ask: Asked, sampler: MortalSampler) -> None:
-    """It looks in a process of its own, which attaches by the name."""
-    sampler.die()
-
-    assert ask("/replay").status_code == 503
-
-
 @pytest.mark.parametrize("path", [*PATHS, "/metrics"])
 def test_without_a_sampler_the_problem_says_how_to_start_one(ask_nobody: Asked, name: str, path: str) -> None:
     response = ask_nobody(path)

@@ -112,8 +112,8 @@ def test_bytes_that_a_process_sends_are_counted_within_two_samples(name: str) ->
         moved = {field: moved_bytes(reader, field, first, last) for field in RATE_FIELDS}
 
     assert last.network.interfaces["cable0"].transmit_bytes_count == counted
-    assert moved["transmit_bytes_per_second"] == pytest.approx(6000 * PACKET_BYTES, rel=0.02)
-    assert moved["usage_bytes_per_second"] == pytest.approx(6000 * PACKET_BYTES, rel=0.02)
+    assert moved["transmit_bytes_per_second"] == pytest.approx(6000 * PACKET_BYTES, rel=0.05)
+    assert moved["usage_bytes_per_second"] == pytest.approx(6000 * PACKET_BYTES, rel=0.05)
     assert moved["receive_bytes_per_second"] < 1000, "nothing but the answer to an ARP request"
 
 
