@@ -70,6 +70,7 @@ class Process(NamedTuple):
     start_ticks: int
     cpu_ticks: int
     rss_bytes: int
+    read_ns: int  # when its clock stood at cpu_ticks: a scan that is held up half-way spreads over some time
 
 
 class Worker(NamedTuple):
@@ -96,8 +97,7 @@ class WorkersCollector:
     def __init__(self, owner_pid: int, roots: Roots, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         """Watch *owner_pid* and all below it."""
         self._proc = roots.proc
-        self._clock = clock
-        self._tree = ProcessTree(owner_pid, roots.proc)
+        self._tree = ProcessTree(owner_pid, roots.proc, clock)
         self._rates: dict[tuple[int, int], Rate] = {}
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
         self.facts: Mapping[str, Any] = {}  # no pid: with another owner the segment means the same, and is taken over
@@ -126,12 +126,12 @@ class WorkersCollector:
 
     def _workers(self, processes: Iterable[Process]) -> Iterator[Worker]:
         """Yield the rows of *processes*, smallest first, so that the budget for PSS serves as many as it can."""
-        now_ns, left = self._clock(), PSS_BUDGET_BYTES
+        left = PSS_BUDGET_BYTES
         before, self._rates = self._rates, {}
         for process in processes:
             key = process.pid, process.start_ticks  # a pid alone may be another process by now
             rate = self._rates[key] = before.get(key) or Rate()
-            ticks_per_second = rate(process.cpu_ticks, now_ns)
+            ticks_per_second = rate(process.cpu_ticks, process.read_ns)
             left -= process.rss_bytes
             shared = self._shared(process.pid) if left >= 0 else (DISABLED, DISABLED)
             cpu = 100 * ticks_per_second / self._ticks_per_second if is_known(ticks_per_second) else ticks_per_second
@@ -154,10 +154,11 @@ class WorkersCollector:
 class ProcessTree:
     """The processes under one of them. Cost: 0.5 us a process that is not of the tree, 14 us one that is."""
 
-    def __init__(self, owner_pid: int, proc: str) -> None:
-        """Watch *owner_pid*; *proc* is where procfs is."""
+    def __init__(self, owner_pid: int, proc: str, clock: Callable[[], int]) -> None:
+        """Watch *owner_pid*; *proc* is where procfs is, *clock* counts nanoseconds."""
         self._owner = owner_pid
         self._proc = proc
+        self._clock = clock
         self._strangers: set[str] = set()
         self._scans = 0
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
@@ -196,11 +197,13 @@ class ProcessTree:
 
     def _read(self, pid: str) -> Process | None:
         try:
-            text = Path(self._proc, pid, "stat").read_bytes()
+            text, read_ns = Path(self._proc, pid, "stat").read_bytes(), self._clock()
             # the name is in parentheses and may hold any character
             words = text[text.rindex(b")") + 2 :].split()
             state, parent, start = words[0], int(words[1]), int(words[19])
             ticks, pages = int(words[11]) + int(words[12]), int(words[21])
         except (OSError, ValueError, IndexError):  # it ended while we look
             return None
-        return None if state in {b"Z", b"X"} else Process(int(pid), parent, start, ticks, pages * self._page_bytes)
+        if state in {b"Z", b"X"}:
+            return None
+        return Process(int(pid), parent, start, ticks, pages * self._page_bytes, read_ns)
