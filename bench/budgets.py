@@ -59,8 +59,8 @@ SAMPLER_COMPILED = Budget(
     45 * MB,
     what="sampler at 1 Hz, private memory, compiled",
     before="60 MB (80 while it compiles)",
-    reason="`import numba` is 40 MB before the first kernel is loaded, and LLVM's engine 20 more. Where memory is "
-    "short the kernels run interpreted, by themselves.",
+    reason="Where the object code cannot be linked (no x86-64) numba loads the kernels: `import numba` is 40 MB before "
+    "the first one, and LLVM's engine 20 more. Where memory is short the kernels run interpreted, by themselves.",
 )
 SUPERVISOR = Budget(
     9 * MB,

@@ -11,7 +11,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -28,6 +27,7 @@ from shm_monitor.segment import side_files
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, decode_report, send_order
 from shm_monitor.supervision.supervisor import SINGLE_THREADED
+from tests.support.mappings import maps_of, private_code
 
 FOR_EVER_NS = 2**62  # a publisher that nobody calls hung, however long a benchmark takes
 COMPILE_SECONDS = 240.0  # a child of the lowest priority fills a cold cache on a busy machine
@@ -173,6 +173,7 @@ class SamplerProcess:
         report = decode_report(self._process.stdout.readline())
         self.first_sample_seconds = time.perf_counter() - began
         assert not report.error, report.message
+        self._code_before = private_code(maps_of(self.pid))
 
     @property
     def pid(self) -> int:
@@ -193,8 +194,8 @@ class SamplerProcess:
 
     def await_compiled(self) -> None:
         """Wait until its kernels are compiled: it runs code that it has linked, or LLVM where that cannot be linked."""
-        deadline, maps = time.monotonic() + COMPILE_SECONDS, Path(f"/proc/{self.pid}/maps")
-        while not any(sign in maps.read_bytes() for sign in (b" r-xs ", b"libllvmlite")):
+        deadline = time.monotonic() + COMPILE_SECONDS
+        while private_code(maps := maps_of(self.pid)) == self._code_before and "libllvmlite" not in maps:
             assert time.monotonic() < deadline, f"no compiled kernels after {COMPILE_SECONDS} s"
             time.sleep(0.1)
         time.sleep(1.0)  # there are several kernels

@@ -27,7 +27,7 @@ _HOMES = {
     "ResourceMonitor": "monitor",
     "Snapshot": "snapshot.structs",
     "Status": "segment.status",
-    "attach": "worker.reader",
+    "attach": "worker.attaching",
     "AlreadyRunningError": "errors",
     "ConfigError": "errors",
     "CorruptError": "errors",
@@ -82,11 +82,11 @@ if TYPE_CHECKING:
     from shm_monitor.schema import Level as Level
     from shm_monitor.segment.status import Status as Status
     from shm_monitor.snapshot.structs import Snapshot as Snapshot
+    from shm_monitor.worker.attaching import attach as attach
     from shm_monitor.worker.episode import Episode as Episode
     from shm_monitor.worker.explanation import Explanation as Explanation
     from shm_monitor.worker.history import History as History
     from shm_monitor.worker.reader import Reader as Reader
-    from shm_monitor.worker.reader import attach as attach
 
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the keys are strings
 

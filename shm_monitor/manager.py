@@ -13,8 +13,9 @@ from shm_monitor.segment.status import LIVE
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.shared_sampler import SharedSampler
 from shm_monitor.supervision.supervisor import START_SECONDS
+from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.attachment import ATTACH_POLL_SECONDS, Attachment
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -17,7 +17,8 @@ from shm_monitor.errors import UnknownLimitError
 from shm_monitor.manager import ResourceManager
 from shm_monitor.schema import Level
 from shm_monitor.segment import layout
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.reader import Reader
 from tests.support.children import PYTHON, output_of, run_python
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast
@@ -31,7 +32,7 @@ MANAGE = """
 import os, sys, time
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.manager import ResourceManager
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 config = ResourceConfig(name=sys.argv[1], check_interval=0.05, observation_period=1.0, history_seconds=10.0)
 """
 

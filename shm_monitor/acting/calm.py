@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shm_monitor.light import TYPE_CHECKING
+from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.pausing import wait_for_calm, wait_for_calm_async
-from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -20,8 +20,8 @@ import time
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.light import TYPE_CHECKING
+from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.outlook import Outlook
-from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from shm_monitor.segment.lock import Lock, holder_of
 from shm_monitor.segment.removal import unlink_object
 from shm_monitor.segment.status import LIVE
 from shm_monitor.units import duration, printable, size
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 if TYPE_CHECKING:
     import argparse

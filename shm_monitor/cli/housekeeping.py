@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from shm_monitor import exits
 from shm_monitor.cli.look import as_json
 from shm_monitor.segment import names, side_files
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 if TYPE_CHECKING:
     import argparse

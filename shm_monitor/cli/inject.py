@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from shm_monitor import exits
 from shm_monitor.errors import ConfigError
 from shm_monitor.segment import injection
+from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.injecting import inject as falsify
-from shm_monitor.worker.reader import attach
 
 if TYPE_CHECKING:
     import argparse

@@ -12,7 +12,8 @@ from shm_monitor import exits
 from shm_monitor.segment import names
 from shm_monitor.segment.status import LIVE
 from shm_monitor.units import printable, printable_lines, size
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.reader import Reader
 
 if TYPE_CHECKING:
     import argparse

@@ -13,7 +13,7 @@ from shm_monitor.cli import settings
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import ConfigError
 from shm_monitor.units import printable, printable_lines
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 if TYPE_CHECKING:
     import argparse

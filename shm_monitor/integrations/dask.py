@@ -56,7 +56,7 @@ class PressurePlugin(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Take part in the decision of *worker*'s memory manager."""
-        from shm_monitor.worker.reader import attach
+        from shm_monitor.worker.attaching import attach
 
         reader = attach(self._sampler, timeout=0.0, required=False, watch=["memory"])
         self._guard = _Guard(

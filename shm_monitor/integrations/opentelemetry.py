@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shm_monitor.errors import MissingDependencyError, MonitorError
 from shm_monitor.schema import Level
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 try:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider

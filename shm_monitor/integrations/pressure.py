@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.schema import Level
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ import msgspec
 from shm_monitor.errors import ConfigError, MonitorError, SegmentError, TraceError
 from shm_monitor.traces.ring import ring_of, what_if
 from shm_monitor.traces.what_if import Answer, Question, Refused
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 NICENESS = 10  # nobody waits for it as a worker waits for a core
 

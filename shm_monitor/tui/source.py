@@ -18,9 +18,10 @@ from shm_monitor.segment.status import LIVE
 from shm_monitor.snapshot.decoder import Decoder
 from shm_monitor.snapshot.structs import Snapshot
 from shm_monitor.units import printable
+from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.explanation import Explanation
 from shm_monitor.worker.injecting import inject
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.reader import Reader
 
 HTTP_SECONDS = 2.0  # a view that waits longer looks frozen
 BODY_BYTES_MAX = 16 << 20

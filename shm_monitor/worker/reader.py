@@ -5,23 +5,22 @@ This module and all it imports are the standard library alone: it runs in every 
 
 from __future__ import annotations
 
-from shm_monitor.errors import ConfigError, MonitorError, NotFoundError, SegmentError
+from shm_monitor.errors import MonitorError, SegmentError
 from shm_monitor.light import TYPE_CHECKING
-from shm_monitor.segment import layout, names
+from shm_monitor.segment import layout
 from shm_monitor.segment.clocks import samplers_now_ns
 from shm_monitor.segment.flags import INJECTED
 from shm_monitor.segment.status import Status, beat_age_ns, state_of_error, status_of
-from shm_monitor.worker.attachment import ON_STALE, Attachment
+from shm_monitor.worker.attachment import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import ParamSpec, Self, TypeVar
 
     from shm_monitor.segment.view import View
     from shm_monitor.snapshot.decoder import Decoder
     from shm_monitor.snapshot.structs import Present, Snapshot
-    from shm_monitor.worker.attachment import OnStale
     from shm_monitor.worker.episode import Episode
     from shm_monitor.worker.explanation import Explanation
     from shm_monitor.worker.history import History
@@ -32,54 +31,6 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     R = TypeVar("R")
-
-
-def attach(
-    name: str | None = None,
-    *,
-    timeout: float = 5.0,
-    watch: Iterable[str] | None = None,
-    on_stale: OnStale = "never",
-    required: bool = True,
-    present: bool = False,
-) -> Reader:
-    """Return a reader of the sampler *name*. Costs about 0.1 ms once its sampler runs.
-
-    Args:
-        name: of the sampler; else ``SHM_MONITOR_NAME``, else ``default``.
-        timeout: how many seconds to wait for a sampler that is absent or still starting.
-        watch: the limits that :meth:`Reader.should_prune` asks for (``memory``, ``cpu``, ``network``, ``gpu``,
-            ``gpu:3``, ``gpu-memory:3``, a UUID); None for the overall verdict.
-        on_stale: what to answer while no sampler is alive: ``never`` (False), ``always`` (True),
-            ``hold`` (the last verdict) or ``raise`` (:class:`StaleError`). A sampler that died with memory at WARN or
-            above was most likely killed for it: then ``never`` goes on with its last verdict for one observation
-            period, and answers False after that.
-        required: false never raises, here or later: until a sampler appears the reader answers by *on_stale* and
-            looks again at most once a second, and :meth:`Reader.explain` says that there is none. Only
-            ``on_stale="raise"`` asks for an error all the same.
-
-        present: have this process seen by the sampler, and asked for its part alone; see :meth:`Reader.present`.
-
-    Raises:
-        ConfigError: *on_stale* is none of those allowed; *name* (or ``SHM_MONITOR_NAME``) is not, and *required*.
-        SegmentError: no segment that can be read (one of its kinds), and *required*.
-        UnknownLimitError: *watch* names a limit that the sampler does not have, and *required*.
-    """
-    if on_stale not in ON_STALE:
-        raise ConfigError("on_stale", on_stale, "argument", f"one of {', '.join(ON_STALE)}")
-    wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
-    try:
-        resolved = names.resolve(name)
-    except ConfigError as error:
-        if required:
-            raise
-        return _reader_of_nothing(error, watch=wanted, on_stale=on_stale)
-    attachment = Attachment(resolved, watch=wanted, on_stale=on_stale)
-    attachment.open(timeout=timeout, required=required)
-    reader = Reader(attachment, required=required)
-    if present:
-        reader.present()
-    return reader
 
 
 class Reader:
@@ -392,7 +343,9 @@ class Reader:
         """Pickle as the name: the process that unpickles attaches for itself."""
         present = self._attachment.presence is not None
         asked = (self.name, self._attachment.watch, self._attachment.on_stale, self.required, present)
-        return _attached_again, asked
+        from shm_monitor.worker.attaching import attached_again
+
+        return attached_again, asked
 
     def __repr__(self) -> str:
         """Return the reader as it was asked for."""
@@ -411,25 +364,3 @@ def _injected(name: str) -> tuple[str, ...]:
 
     injection = read(name)
     return ("unknown",) if injection is None else tuple(sorted(injection.values))
-
-
-def _attached_again(
-    name: str, watch: tuple[str, ...] | None, on_stale: OnStale, required: bool, present: bool
-) -> Reader:
-    """Return a reader where one was unpickled; its sampler may be gone by now."""
-    reader = attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False, present=present)
-    reader.required = required
-    return reader
-
-
-def _reader_of_nothing(error: ConfigError, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> Reader:
-    """Return a reader under a name that no sampler can have, which *error* says."""
-    import logging
-
-    logging.getLogger("shm_monitor").warning("no sampler will be found: %s", error)
-    name = str(error.value)
-    attachment = Attachment(name, watch=watch, on_stale=on_stale)
-    attachment.close()
-    attachment.trouble = NotFoundError(name, names.object_path(name))
-    attachment.trouble.args = (str(error),)
-    return Reader(attachment, required=False)

@@ -13,25 +13,7 @@ from tests.support.fake_sampler import FakeSampler
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def absent(name: str) -> Iterator[sm.Reader]:
-    """A reader without a sampler."""
-    with sm.attach(name, timeout=0.0, required=False) as reader:
-        yield reader
-
-
-@pytest.fixture
-def pressed(name: str) -> Iterator[sm.Reader]:
-    """A reader whose sampler presses."""
-    sampler = FakeSampler(name)
-    sampler.feed(98.0)
-    with sm.attach(name) as reader:
-        assert reader.should_prune()
-        yield reader
-    sampler.close()
+    pass
 
 
 def test_a_throttled_iterable_waits_for_calm_but_for_the_first(pressed: sm.Reader) -> None:

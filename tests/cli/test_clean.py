@@ -12,7 +12,7 @@ import pytest
 
 from shm_monitor.cli import main
 from shm_monitor.segment import injection, layout, names, side_files
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import NOBODY, output_of
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.publishing import Bench
@@ -209,7 +209,7 @@ def test_a_foreign_segment_ends_neither_list_nor_clean(name: str) -> None:
 import contextlib, io, os, sys
 from shm_monitor.cli import main
 from shm_monitor.errors import UntrustedError
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 with contextlib.redirect_stdout(io.StringIO()):  # loads what nobody may not see
     main(["list"]), main(["clean", "--dry-run"])
 os.setuid({NOBODY})

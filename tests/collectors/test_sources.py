@@ -14,7 +14,7 @@ import pytest
 
 from shm_monitor.collectors.sources import HANG_SECONDS_MIN, InlineSource, ThreadedSource, source_for
 from shm_monitor.schema import Unknown, unknown, why_unknown
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.fake_collectors import FakeCollector
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.waiting import wait_until

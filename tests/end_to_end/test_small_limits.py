@@ -113,7 +113,7 @@ def test_no_process_or_thread_to_be_had_is_one_line(name: str, processes: int) -
 ATTACH = """
 import resource, sys
 import shm_monitor as sm
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 try:
     attach(sys.argv[1], timeout=0.0)
@@ -132,7 +132,7 @@ def test_a_reader_without_a_descriptor_left_says_so_and_mistrusts_nobody(name: s
 ORPHANED = """
 import os, resource, sys, time
 from shm_monitor.segment.status import state_of
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 reader = attach(sys.argv[1], timeout=5.0, on_stale=sys.argv[3])
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 os.kill(int(sys.argv[2]), 9)

@@ -15,7 +15,7 @@ import pytest
 from shm_monitor.segment import names
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.supervisor import Supervisor
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.reader_process import ReaderProcess
 from tests.support.real_sampler import fast
 from tests.support.waiting import wait_until

@@ -15,6 +15,7 @@ import pytest
 from shm_monitor.sampler.compilation import HEADROOM_BYTES, own_headroom_bytes, reason_against
 from shm_monitor.schema import Level
 from shm_monitor.segment.death import last_was_short_of_memory
+from tests.support.mappings import maps_of, private_code
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.waiting import wait_until
 
@@ -59,11 +60,6 @@ def test_the_headroom_of_this_process_is_at_most_that_of_the_machine() -> None:
     assert 0 < own_headroom_bytes() <= psutil.virtual_memory().available + GIBIBYTE
 
 
-def maps_of(pid: int) -> str:
-    """Return what *pid* has mapped."""
-    return Path(f"/proc/{pid}/maps").read_text()
-
-
 def test_an_interpreted_sampler_has_neither_numba_nor_its_compiler_in_its_memory(name: str) -> None:
     with RealSampler(fast(name)) as sampler:
         report = sampler.report()
@@ -92,11 +88,6 @@ def test_a_child_compiles_and_the_sampler_takes_the_code_and_no_compiler(
             wait_until(lambda: private_code(maps_of(report.pid)) > private_code(before))
         sampler.process.terminate()
         assert sampler.end()[0] == 0
-
-
-def private_code(maps: str) -> int:
-    """Count the mappings that may be executed and come from no file."""
-    return sum(len(fields := line.split()) == 5 and fields[1] == "r-xp" for line in maps.splitlines())
 
 
 def test_the_compiler_ends_with_its_sampler(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from shm_monitor.segment.address import address_of
 from shm_monitor.segment.flags import DIED, PRESSED, TID_MASK, flag_word, level_of, verdict_word
 from shm_monitor.segment.layout import LIVE, NEEDS_NO_CLOCK, NO_BEAT, STARTING, STOPPED
 from shm_monitor.segment.view import View
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import PYTHON, output_of, run_python
 from tests.support.publishing import Bench, small_schema
 from tests.support.surroundings import child_environment, files_of
@@ -171,7 +171,7 @@ def test_a_forked_child_of_the_sampler_changes_nothing_by_ending(name: str) -> N
     """Neither by an explicit close nor by the finalizers of its interpreter."""
     code = """
 import os, sys
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.publishing import Bench
 bench = Bench(sys.argv[1], by_kernel=True)
 bench.publish()

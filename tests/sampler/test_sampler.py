@@ -16,7 +16,7 @@ from shm_monitor.segment import layout
 from shm_monitor.segment.names import LOCK_SUFFIX, side_path
 from shm_monitor.segment.view import View
 from shm_monitor.supervision.handshake import decode_report, error_of
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import PYTHON
 from tests.support.light_sampler import end
 from tests.support.real_sampler import RealSampler, fast

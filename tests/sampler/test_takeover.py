@@ -17,7 +17,7 @@ from shm_monitor.segment.layout import LIVE, RETIRED
 from shm_monitor.segment.lock import Lock
 from shm_monitor.segment.names import LOCK_SUFFIX, side_path
 from shm_monitor.segment.view import View
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import NOBODY, output_of, run_python
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.publishing import Bench, small_schema

@@ -29,7 +29,7 @@ except OSError:
 child = os.fork()  # the children are in the new namespace, time_namespaces(7)
 if child:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 with attach(sys.argv[1], timeout=0.0, on_stale="never") as reader:
     status = reader.status()
     snapshot = reader.snapshot()

@@ -13,7 +13,7 @@ from shm_monitor.errors import CorruptError, IncompatibleError, MonitorError, No
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.layout import HEADER, Header
 from shm_monitor.segment.view import View
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import PYTHON
 from tests.support.corruption_process import BOUNDARIES
 from tests.support.surroundings import child_environment

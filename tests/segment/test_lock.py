@@ -11,7 +11,7 @@ import pytest
 from shm_monitor.errors import AlreadyRunningError, UntrustedError
 from shm_monitor.segment.lock import Lock, holder_of
 from shm_monitor.segment.names import LOCK_SUFFIX, side_path
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import NOBODY, output_of, run_python
 from tests.support.light_sampler import LightSamplers, Order, end
 

@@ -15,7 +15,7 @@ from shm_monitor.errors import NotFoundError, SegmentError
 from shm_monitor.segment import names
 from shm_monitor.segment.mapping import identity, open_read_only
 from shm_monitor.segment.view import View
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import output_of, run_python
 from tests.support.light_sampler import LightSamplers
 from tests.support.waiting import wait_until
@@ -43,7 +43,7 @@ def look_at(name: str) -> Look:
 
 OUT_OF_MEMORY = """
 import logging, os, resource, sys
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from shm_monitor.errors import MonitorError
 with open("/proc/self/statm") as file:
     allowed = int(file.read().split()[0]) * resource.getpagesize() + 2**20
@@ -80,9 +80,7 @@ def test_a_reader_out_of_memory_gets_a_typed_error_and_changes_nothing(light: Li
 def test_a_reader_that_ends_changes_nothing(light: LightSamplers, name: str, ending: str) -> None:
     light.one(name, interval_seconds=60.0)
     before = look_at(name)
-    code = (
-        f"import os, sys\nfrom shm_monitor.worker.reader import attach\nr = attach(sys.argv[1])\nr.snapshot()\n{ending}"
-    )
+    code = f"import os, sys\nfrom shm_monitor import attach\nr = attach(sys.argv[1])\nr.snapshot()\n{ending}"
     run_python(code, name)
     time.sleep(0.1)  # a resource tracker would act after the end of its process
     assert look_at(name) == before
@@ -92,7 +90,7 @@ def test_a_reader_writes_into_its_mapping_only_by_force_and_then_only_it_dies(li
     started = light.one(name)
     code = """
 import ctypes, sys
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 reader = attach(sys.argv[1])
 view = reader.view()
 try:

@@ -11,7 +11,7 @@ import pytest
 
 from shm_monitor.errors import UntrustedError
 from shm_monitor.segment import names
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import NOBODY, output_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a f
 AS_NOBODY = f"""
 import json, logging, os, sys  # before the change of user, who may not see where Python is installed
 from shm_monitor.segment import names
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 import shm_monitor.snapshot.decoder, shm_monitor.segment.names
 os.setuid({NOBODY})
 try:

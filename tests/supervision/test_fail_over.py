@@ -15,7 +15,8 @@ from shm_monitor.segment import side_files
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.heir import Claim, Heir
 from shm_monitor.supervision.shared_sampler import SharedSampler
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.reader import Reader
 from tests.support.children import output_of
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.manager_process import Managers

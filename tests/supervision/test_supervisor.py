@@ -17,7 +17,7 @@ from shm_monitor.errors import AlreadyRunningError, SamplerError
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.keeper import BACKOFF_SECONDS, HEALTHY_SECONDS, STOP_SECONDS, Next
 from shm_monitor.supervision.supervisor import Supervisor
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.fake_collectors import FREEZE_VARIABLE
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.real_sampler import fast

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import socket
 import subprocess
@@ -43,6 +44,7 @@ PATHS = (
     "/schema",
     "/replay",
 )
+EVERY_KIND = ("/resources/all", "/snapshot", "/metrics", "/events", "/docs", "/", "/openapi.json", "/readyz", "/nope")
 
 
 class Asked:
@@ -189,3 +191,24 @@ def state_of(url: str) -> httpx.Response | None:
     with contextlib.suppress(httpx.TransportError):
         return httpx.get(f"{url}/readyz", timeout=5)
     return None
+
+
+def status_of(answer: bytes) -> int:
+    """Return the status of a raw answer."""
+    return int(answer.split(b" ", 2)[1])
+
+
+def body_of(answer: bytes) -> dict[str, object]:
+    """Return the JSON of a raw answer."""
+    found: dict[str, object] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return found
+
+
+def assert_refused(started: ApiProcess, words: str) -> None:
+    """Check that an API process ended at once, with the status of wrong usage and one line that says *words*."""
+    try:
+        assert started.process.wait(20) == 2
+        assert words in started.log
+        assert started.log.count("\n") == 1
+    finally:
+        started.end()

@@ -25,7 +25,8 @@ from shm_monitor.errors import MonitorError
 from shm_monitor.schema import TRACK_FIELDS, Level, Metric
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.layout import HEADER, SLOT_TAIL, Header
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.reader import Reader
 from tests.support.publishing import Bench, small_schema
 from tests.support.surroundings import remove_files
 

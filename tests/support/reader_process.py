@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from shm_monitor.errors import MonitorError
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.reader import Reader
 
 WAIT_SECONDS = 30.0
 BURST = 50  # questions between two looks at everything else

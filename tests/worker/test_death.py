@@ -15,7 +15,7 @@ import pytest
 
 from shm_monitor.segment import layout
 from shm_monitor.segment.status import LIVE, STALE, STOPPED
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.cgroups import new_group
 from tests.support.host_trees import is_root
 from tests.support.light_sampler import LightSamplers, Started, end

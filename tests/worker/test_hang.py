@@ -13,7 +13,7 @@ import pytest
 
 from shm_monitor.errors import StaleError
 from shm_monitor.segment.status import LIVE, STALE
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import PYTHON
 from tests.support.fake_collectors import FREEZE_VARIABLE
 from tests.support.surroundings import child_environment

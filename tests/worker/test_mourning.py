@@ -9,9 +9,9 @@ import pytest
 
 from shm_monitor.schema import Level
 from shm_monitor.segment.view import View
+from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.injecting import inject
 from shm_monitor.worker.mourning import Mourning
-from shm_monitor.worker.reader import attach
 from tests.support.light_sampler import end
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.waiting import wait_until

@@ -10,8 +10,9 @@ import pytest
 from shm_monitor.schema import Level, Reason
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import ended_word, verdict_word
+from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.attachment import Attachment
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.reader import Reader
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.publishing import Bench, small_schema
 from tests.support.waiting import wait_until

@@ -12,7 +12,7 @@ import pytest
 
 from shm_monitor.errors import ConfigError, NotFoundError, StaleError, UnknownLimitError
 from shm_monitor.schema import Level
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.waiting import wait_until
 

@@ -17,7 +17,7 @@ from shm_monitor.errors import NotFoundError
 from shm_monitor.schema import Level
 from shm_monitor.segment import names
 from shm_monitor.segment.flags import DIED_BYTE
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.children import PYTHON, output_of
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.surroundings import child_environment
@@ -70,7 +70,7 @@ def test_asking_makes_no_system_call(light: LightSamplers, name: str, tmp_path: 
         pytest.skip("without the kernel's help a question asks the clock")
     code = """
 import os, sys
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 ask = attach(sys.argv[1]).should_prune
 both = attach(sys.argv[1], watch=["memory", "cpu"]).should_prune
 cpu = attach(sys.argv[1], watch=["cpu"])
@@ -99,7 +99,7 @@ def test_a_compiled_loop_sees_another_process_press(light: LightSamplers, name: 
 import sys, threading, time
 from numba import njit
 from shm_monitor.kernels import should_prune_at
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 @njit(nogil=True)
 def spin(address):

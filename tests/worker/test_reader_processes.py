@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.errors import MonitorError
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.reader import Reader
 from tests.support.children import PYTHON, output_of
 from tests.support.light_sampler import LightSamplers, end
 from tests.support.reader_process import answers_of
@@ -100,7 +101,7 @@ def test_a_reader_goes_to_workers_of_every_start_method(light: LightSamplers, na
     """In a child of its own: a fork of this process would copy its threads' locks."""
     code = """
 import multiprocessing, sys
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 from tests.support.reader_process import answers_of
 if __name__ == "__main__":
     reader = attach(sys.argv[1], watch=["cpu"])
@@ -135,7 +136,7 @@ def test_an_inherited_reader_works_in_a_forked_child_and_its_end_changes_nothing
 ) -> None:
     code = """
 import os, sys
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 reader = attach(sys.argv[1], watch=["cpu"])
 ask = reader.should_prune
 child = os.fork()

@@ -17,7 +17,8 @@ from shm_monitor.errors import ConfigError, NotFoundError, StaleError
 from shm_monitor.schema import Level
 from shm_monitor.segment import names
 from shm_monitor.snapshot.structs import Memory
-from shm_monitor.worker.reader import Reader, attach
+from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.reader import Reader
 
 if TYPE_CHECKING:
     from shm_monitor.worker.attachment import OnStale

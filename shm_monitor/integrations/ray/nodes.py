@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.integrations.ray.installed import ray
-from shm_monitor.worker.reader import attach
+from shm_monitor.worker.attaching import attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
