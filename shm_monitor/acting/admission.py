@@ -2,8 +2,9 @@
 
 A task takes its memory some time after it was let in, so what is measured now is not what was promised. So the largest
 drop of what was left, per running task, is taken for what a task takes; what those that run have not taken yet counts
-as gone. The first one runs alone, unless tasks are shorter than what is between two samples: then one more is let in
-for each that ended, as TCP does in slow start (RFC 5681).
+as gone. Until one has ended, that is not known: the first one runs alone, and then one more is let in for each that
+ended, as TCP does in slow start (RFC 5681). Those that take long are twice as many each time that they have run for
+twice as long and took no more in the second half of it; tasks that grow all the time wait for the end of the first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LOOKS_PER_SAMPLE = 4
 FORGET = 1 / 4  # of the difference, where all tasks of one generation together showed less than those before
 SAMPLES_TO_KNOW = 2  # a task that lived through so many has been seen with all that it takes
+SETTLED_SAMPLES = 4  # the first look at whether a task that goes on has stopped growing; the next after twice as many
+STILL = 1.1  # one that takes at most so many times what it took at half its age
 FIRST_WAIT_SECONDS = 0.001  # a new thread of a pool runs its first task before the pool counts it as one of its own
 PLACES = 256  # given out at once; so that lock and bookkeeping are a hundredth of the cost of a submit
 
@@ -75,6 +78,7 @@ class Admission:
         self._slow_start = min_running
         self._is_known = False
         self._first_number = 0
+        self._began = self._next_age = self._seen_before = 0.0
         self._settling = 0  # samples until none can show a task that has ended
         self._seen_bytes, self._generation = 0.0, 0
 
@@ -202,11 +206,23 @@ class Admission:
             per_task = (self._idle_left - left) / self._counted
             self._seen_bytes = max(self._seen_bytes, per_task)
             self.task_bytes = max(self.task_bytes, self._seen_bytes)
+            if not self._is_known:
+                self._learn_from_age()
         elif self._settling > 0:
             self._settling -= 1
         else:
             self._idle_left = left
             self._first_number = self._outlook.number
+            self._began, self._next_age = self._clock(), SETTLED_SAMPLES * self._outlook.interval_seconds
+
+    def _learn_from_age(self) -> None:
+        """Learn from tasks that run for long: twice as many, where they took no more since half of their age."""
+        if self._clock() - self._began < self._next_age:
+            return
+        if 0 < self._seen_bytes <= STILL * self._seen_before:
+            self._slow_start *= 2
+        self._seen_before = self._seen_bytes
+        self._next_age *= 2
 
     def _learn_from_ends(self, count: int) -> None:
         """Learn from tasks that have ended; after as many as run at once, what they took is what tasks take now."""

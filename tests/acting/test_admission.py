@@ -94,6 +94,27 @@ def test_short_tasks_start_slowly(pool: Pool) -> None:
     assert found == [1, 2, 4, 8]
 
 
+def test_long_tasks_that_have_stopped_growing_are_twice_as_many_at_twice_their_age(pool: Pool) -> None:
+    """Looked at after 4, 8, 16 and 32 samples; nothing is known of half their age at the first look."""
+    pool.fill()
+    found = {}
+    for age in range(1, 33):
+        pool.sample()
+        found[age] = pool.fill()
+    ages = (7, 8, 15, 16, 31, 32)
+    assert [found[age] for age in ages] == [1, 2, 2, 4, 4, 7], "of 90 - 20 not more than seven fit"
+
+
+def test_long_tasks_that_grow_all_the_time_wait_for_the_end_of_the_first(pool: Pool) -> None:
+    pool.fill()
+    for age in range(1, 40):
+        pool.sample(task_bytes=0.5 * age)
+        assert pool.fill() == 1
+    pool.admission.leave()
+    pool.sample(3)
+    assert pool.fill() == 3, "of 19.5 each below 90 - 20"
+
+
 def test_others_that_grow_leave_less_room(pool: Pool) -> None:
     pool.know()
     pool.others = 40.0
