@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from typing import TYPE_CHECKING
@@ -33,6 +34,29 @@ def test_calm_says_whether_it_is(pressed: sm.Reader, name: str, monkeypatch: pyt
     assert sm.calm(0.01, reader=pressed) is False
     monkeypatch.setenv("SHM_MONITOR_NAME", f"{name}-none")
     assert sm.calm(0.01) is True, "without a sampler nothing presses"
+
+
+def test_a_coroutine_may_await_calm_while_others_go_on(
+    pressed: sm.Reader, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHM_MONITOR_NAME", f"{name}-none")
+
+    async def ask() -> tuple[bool, bool, list[int]]:
+        turns: list[int] = []
+
+        async def count() -> None:
+            while True:
+                turns.append(len(turns))
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(count())
+        still_pressed = await sm.calm_async(0.01, reader=pressed)
+        other.cancel()
+        return still_pressed, await sm.calm_async(0.01), turns
+
+    still_pressed, without_sampler, turns = asyncio.run(ask())
+    assert (still_pressed, without_sampler) == (False, True)
+    assert len(turns) > 1
 
 
 def test_a_function_is_called_once_per_episode(name: str) -> None:
