@@ -80,6 +80,13 @@ def pressed_three(name: str) -> Iterator[Ask]:
 
 
 @contextlib.contextmanager
+def pressed_fourth(name: str) -> Iterator[Ask]:
+    levels = (Level.OK, Level.OK, Level.OK, Level.PRUNE)
+    with published(name, *levels), shm_monitor.attach(name, watch=["memory", "cpu", "network"]) as reader:
+        yield reader.should_prune
+
+
+@contextlib.contextmanager
 def level(name: str) -> Iterator[Ask]:
     with published(name, Level.PRUNE), shm_monitor.attach(name) as reader:
         yield reader.level
@@ -191,6 +198,7 @@ CONTENDERS = (
     Contender("`should_prune()`, all four limits, calm", watching_all, budgets.WATCHED),
     Contender("`should_prune()`, pressed", pressed, budgets.PRESSED),
     Contender("`should_prune()`, three of four limits, pressed", pressed_three),
+    Contender("`should_prune()`, three of four limits, calm, the fourth pressed", pressed_fourth),
     Contender("`should_prune()`, sampler dead", dead, budgets.PRESSED),
     Contender("`level()`, pressed", level, budgets.HOW_MUCH),
     Contender("`shed_fraction()`, pressed", shed_fraction, budgets.HOW_MUCH),

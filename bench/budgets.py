@@ -15,14 +15,13 @@ CALM = Budget(
     of_ratio=True,
     what="`should_prune()`, calm",
     before="1.57 x an empty function",
-    reason="One load of a byte through a closure, and its test; runs spread from 1.53 to 1.57.",
+    reason="One load of a byte through a closure, and its test; runs spread from 1.51 to 1.57.",
 )
 WATCHED = Budget(
     2.2,
     of_ratio=True,
     what="three watched limits, calm",
     before="3.9 x an empty function",
-    reason="Each limit is one more load of a byte of its own, and its test. The nearest was 2.39.",
 )
 PRESSED = Budget(6.0, of_ratio=True, what="pressed or dead, kernel marks", before="85 to 89 x an empty function")
 HOW_MUCH = Budget(

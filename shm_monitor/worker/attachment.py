@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
+    from shm_monitor.segment.address import HotByte
     from shm_monitor.worker.mourning import Mourning
     from shm_monitor.worker.presence import Presence
     from shm_monitor.worker.questions import Flags
@@ -63,7 +64,7 @@ class Attachment:
         self._mourning: Mourning | None = None
         self._closed = False
         self._room = 0
-        self._bind: Callable[[Flags], None] = _nothing
+        self._bind: Callable[[Flags, HotByte | None], None] = _nothing
         self.settled_until = 0.0
 
     def questions(self) -> Questions:
@@ -75,9 +76,9 @@ class Attachment:
         if self.presence is not None:
             count = min(count + 1, MANY)
         self._room = count if count < MANY else layout.FLAG_COUNT
-        made = questions(count, self)
+        made = questions(count, self, of_worker=self.presence is not None)
         self._bind = made.bind
-        self._bind([] if self._view is None else self._flags_of(self._view))
+        self._bind_to(self._view)
         return made
 
     def open(self, *, timeout: float, required: bool) -> None:
@@ -176,7 +177,7 @@ class Attachment:
         Not unmapped by force: another thread may be between two flags, and would read where nothing is.
         """
         self._closed = True
-        self._bind([])
+        self._bind_to(None)
         if self.presence is not None:
             self.presence.end()
         self._view = None
@@ -249,7 +250,18 @@ class Attachment:
         view = self._view
         if view is not None:
             self._asked = self.indices if self.presence is None else self.presence.flags(view, self.indices)
-            self._bind(self._flags_of(view))
+            self._bind_to(view)
+
+    def _bind_to(self, view: View | None) -> None:
+        """Ask the watched flags of *view*, where they alone tell, and the overall one first where it holds for all."""
+        if view is None:
+            self._bind([], None)
+            return
+        overall = None
+        if max(self._asked) < layout.FIRST_WORKER_FLAG:
+            overall = hot_byte(view.memory, _flag_offset(0) + HOT_BYTE)
+        flags = self._flags_of(view)
+        self._bind(flags, overall if flags else None)
 
     def _awaits(self, view: View) -> bool:
         """Say whether the sampler has seen this worker since the flags were bound."""

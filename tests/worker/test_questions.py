@@ -68,6 +68,19 @@ def test_each_watched_limit_alone_presses_and_no_other(many: Bench, count: int) 
 
 
 @pytest.mark.usefixtures("no_slow_path")
+def test_while_an_unwatched_limit_presses_each_watched_one_still_does(many: Bench) -> None:
+    """The overall flag is asked first; where it presses it says nothing of three of the five."""
+    with attach(many.name, watch=LIMITS[:3]) as reader:
+        for place in range(3):
+            levels = [Level.OK, Level.OK, Level.OK, Level.OK, Level.CRITICAL]
+            many.publish(*levels)
+            assert reader.should_prune() is False
+            levels[place] = Level.PRUNE
+            many.publish(*levels)
+            assert reader.should_prune() is True
+
+
+@pytest.mark.usefixtures("no_slow_path")
 @pytest.mark.parametrize("watch", [None, ("memory",), ("memory", "cpu", "network"), LIMITS])
 def test_level_reasons_and_shed_fraction_come_from_the_flags(many: Bench, watch: tuple[str, ...] | None) -> None:
     """Of several the highest; the sample, which says something else here, is not looked at."""
