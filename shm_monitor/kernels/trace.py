@@ -7,11 +7,11 @@ from __future__ import annotations
 import numpy as np
 
 from shm_monitor.kernels.compiled import Kernel, read_only
-from shm_monitor.kernels.decide import LIMIT, MEAN, RULES, TRACK, WORDS, Integers, Words, decide
+from shm_monitor.kernels.decide import EPISODES, LIMIT, MEAN, RULES, TRACK, WORDS, Integers, Words, decide
 from shm_monitor.kernels.past import Floats
 
-BARS = slice(LIMIT, MEAN + 1)  # what a replay keeps of each sample
-BARS_WIDTH = MEAN + 1 - LIMIT
+BARS = (*range(LIMIT, MEAN + 1), EPISODES)  # what a replay keeps of a track with each sample
+BARS_WIDTH = len(BARS)
 
 
 def run(
@@ -34,7 +34,8 @@ def run(
     Args:
         mono, values: shapes (n,) and (n, metrics).
         words, verdicts: results for each row, shapes (n, limits) and (n,); of the verdicts bit 0 is read.
-        bars: result, shape (n, limits, BARS_WIDTH): limit, target, capacity, seconds to the end and mean as they were.
+        bars: result, shape (n, limits, BARS_WIDTH): limit, target, capacity, seconds to the end, mean and number of
+            episodes as they were.
         columns, bounds, timing, buckets, recent, state: as for :func:`decide`.
     """
     now, wait = np.zeros(state.shape[0], np.uint64), np.empty(1)
@@ -45,8 +46,9 @@ def run(
         decide(mono[one], values[row], columns, bounds, timing, buckets, recent, state, now, verdicts[one], wait)
         words[row] = now
         for place in range(state.shape[0]):
-            for bar in range(BARS_WIDTH):
+            for bar in range(BARS_WIDTH - 1):
                 bars[row, place, bar] = state[place, LIMIT + bar]
+            bars[row, place, BARS_WIDTH - 1] = state[place, EPISODES]
 
 
 _TRACE = (read_only("uint64", 1), read_only("float64", 2, "C"), "int64", "int64")

@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.decision.rules import Rule
+from shm_monitor.kernels.trace import BARS_WIDTH
 from shm_monitor.schema import REASON_NAMES, Level, Reason
 from shm_monitor.segment.flags import LEVEL_SHIFT, REASONS_SHIFT
 from shm_monitor.traces.binary import Trace
 from shm_monitor.traces.episodes import OVERALL, Episode, LimitReport, Report
+
+_EPISODES = BARS_WIDTH - 1
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Replayed:
         period_seconds: of the configuration.
         words: shape (n, K), the verdict word of each limit.
         verdicts: shape (n,), the overall one.
-        bars: shape (n, K, 5): limit, target, capacity, seconds to the capacity and time-weighted mean as they were.
+        bars: shape (n, K, 6): limit, target, capacity, seconds to the capacity, time-weighted mean and number of
+            episodes as they were.
     """
 
     trace: Trace
@@ -54,15 +58,14 @@ class Replayed:
 def _report_of(done: Replayed, place: int, times: NDArray[np.float64], observed: NDArray[np.float64]) -> LimitReport:
     """Return the report of limit *place*; -1 is all together."""
     words = done.verdicts if place < 0 else done.words[:, place]
-    levels = (words >> np.uint64(LEVEL_SHIFT) & np.uint64(3)).astype(np.int64)
+    levels = _levels(words)
     bits = words >> np.uint64(REASONS_SHIFT)
     unknown = np.zeros(len(words), np.bool_) if place < 0 else bits & np.uint64(Reason.UNKNOWN) != 0
     values = np.full(len(words), np.nan) if place < 0 else done.trace.values[:, done.rules[place].value]
     rule = None if place < 0 else done.rules[place]
     seconds_at = {level.text: float(observed[(levels == level) & ~unknown].sum()) for level in Level}
     pressed = levels >= Level.PRUNE
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], pressed, [False]]).astype(np.int8)))
-    spans = list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    spans = _spans(pressed, _comes_back(done, place))
     peak = None if np.isnan(values).all() else int(np.nanargmax(values))
     leads = [float(times[peak] - times[begin]) for begin, end in spans if peak is not None and begin <= peak < end]
     return LimitReport(
@@ -79,13 +82,30 @@ def _report_of(done: Replayed, place: int, times: NDArray[np.float64], observed:
     )
 
 
+def _comes_back(done: Replayed, place: int) -> NDArray[np.bool_]:
+    """Return at which samples pressure of limit *place* (-1: of any) came back that had been relieved."""
+    which = slice(None) if place < 0 else slice(place, place + 1)
+    counts, pressed = done.bars[:, which, _EPISODES], _levels(done.words[:, which]) >= Level.PRUNE
+    again = (counts[1:] > counts[:-1]) & pressed[1:] & pressed[:-1]
+    return np.concatenate([[False], again.any(axis=1)])
+
+
+def _spans(pressed: NDArray[np.bool_], comes_back: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the episodes (first sample, one past the last): each begins with pressure, or where it comes back."""
+    before, after = np.concatenate([[False], pressed]), np.concatenate([pressed, [False]])
+    begins = after & ~before
+    begins[:-1] |= pressed & comes_back
+    ends = before & (~after | begins)
+    return list(zip(np.flatnonzero(begins).tolist(), np.flatnonzero(ends).tolist(), strict=True))
+
+
 def _episode(done: Replayed, place: int, times: NDArray[np.float64], span: tuple[int, int]) -> Episode:
     """Return the episode of limit *place* over the samples *span* (first, one past the last)."""
     begin, end = span
     words = (done.verdicts if place < 0 else done.words[:, place])[begin:end]
-    level = Level(int((words >> np.uint64(LEVEL_SHIFT) & np.uint64(3)).max()))
+    level = Level(int(_levels(words).max()))
     value = peak = None
-    bars: list[float | None] = [None] * 5
+    bars: list[float | None] = [None] * (_EPISODES + 1)
     if place >= 0:
         column = done.rules[place].value
         readings = done.trace.values[begin:end, column]
@@ -115,6 +135,11 @@ def _reason_names(words: NDArray[np.uint64]) -> tuple[str, ...]:
         if len(places):
             firsts[REASON_NAMES[reason]] = int(places[0])
     return tuple(sorted(firsts, key=lambda name: firsts[name]))
+
+
+def _levels(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the number of the level in each of *words*."""
+    return (words >> np.uint64(LEVEL_SHIFT) & np.uint64(3)).astype(np.int64)
 
 
 def _known(value: float) -> float | None:

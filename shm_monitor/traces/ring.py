@@ -13,6 +13,7 @@ from shm_monitor.decision.rules import MEBIBYTE, rules
 from shm_monitor.errors import ConfigError, TraceError
 from shm_monitor.kernels import decide as step
 from shm_monitor.kernels.compiled import has_compiler
+from shm_monitor.kernels.trace import BARS
 from shm_monitor.schema import TRACK_FIELDS
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import LEVEL_SHIFT, REASONS_SHIFT
@@ -32,7 +33,7 @@ SAMPLES_MAX = 20_000  # of a ring are looked at: 0.3 s to read, and five hours a
 _INTERPRETED_MAX = 4_000  # samples times limits: 0.3 s, less than it takes to load numba
 _WITHOUT_COMPILER_MAX = 20_000  # of them: 1.5 s
 _DEFAULT_SHARE = 0.9  # of a capacity, where no limit is set: docs/decisions.md
-_TOLD = step.MEAN + 1  # columns of a track, the first of which are level, reasons, limit, target and capacity
+_TOLD = step.EPISODES + 1  # columns of a track, the first of which are level, reasons, limit, target and capacity
 
 
 class Ring(NamedTuple):
@@ -70,7 +71,7 @@ def ring_of(view: View) -> Ring:
     known = np.nan_to_num(states[:, places, : step.REASONS + 1]).astype(np.uint64)
     words = (known[:, :, step.LEVEL] & np.uint64(3)) << np.uint64(LEVEL_SHIFT)
     words |= known[:, :, step.REASONS] << np.uint64(REASONS_SHIFT)
-    bars = np.ascontiguousarray(states[:, places, step.LIMIT : step.MEAN + 1])
+    bars = np.ascontiguousarray(states[:, places][:, :, BARS])
     return Ring(trace, Replayed(trace, chosen, config.observation_period, words, trace.verdicts, bars), config)
 
 

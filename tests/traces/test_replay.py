@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.decision.rules import MEBIBYTE
 from shm_monitor.errors import MissingDependencyError, TraceError
+from shm_monitor.kernels.trace import BARS
 from shm_monitor.traces import report
 from shm_monitor.traces.binary import Table, Trace, read_trace
 from shm_monitor.traces.episodes import LimitReport, Report, compare
@@ -72,7 +74,7 @@ def test_a_replay_is_bit_identical_to_what_the_sampler_decided(tmp_path: Path) -
                 realtime_ns=engine.now_ns,
                 verdict=engine.verdicts[-1],
             )
-            bars.append(engine.tracks[-1][:, 2:7])
+            bars.append(engine.tracks[-1][:, BARS])
 
     done = decide_over(read_trace(tmp_path / "t"), GPU)
 
@@ -153,6 +155,25 @@ def test_the_overall_report_has_the_episodes_of_all_limits() -> None:
     assert [limit.name for limit in report.limits] == ["overall", "memory", "gpu-memory:0"]
     assert [len(limit.episodes) for limit in report.limits] == [2, 1, 1]
     assert [episode.level for episode in report.limits[0].episodes] == ["critical", "prune"]
+
+
+def test_a_leak_that_is_halved_when_told_has_an_episode_each_time() -> None:
+    """As the worker counts them: its pressure never ends between them, for FORECAST presses for a whole period."""
+    leak, percents, told = 40.0, [], 0.0
+    engine = Engine(GPU, METRICS)
+    for second in range(120):
+        engine.set("memory.usage_bytes", leak * MEBIBYTE)
+        engine.sample(at_ns=10**12 + second * 10**9)
+        percents.append(leak)
+        count = engine.track("episodes_count")
+        leak = leak / 2 if count > told else leak + 6.0
+        told = count
+
+    report = replay(trace_of(np.array(percents)), GPU)
+
+    overall, memory, _ = report.limits
+    assert len(memory.episodes) == len(overall.episodes) == told > 3
+    assert any(one.end_seconds == two.begin_seconds for one, two in itertools.pairwise(memory.episodes))
 
 
 def test_an_episode_at_the_end_of_the_trace_has_no_end() -> None:
