@@ -7,8 +7,6 @@ Importing this module needs neither nvidia-ml-py nor a GPU; opening the door doe
 from __future__ import annotations
 
 import ctypes
-import importlib.machinery
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -33,6 +31,7 @@ ARGUMENT_VERSION_MISMATCH = 25
 GPU_NOT_FOUND = 28
 UNKNOWN = 999
 
+_SONAME = "libnvidia-ml.so.1"
 IMPORT = "import pynvml"
 """The call of a fault that means that nvidia-ml-py itself is missing."""
 
@@ -116,16 +115,18 @@ class Nvml:
         return self.call(names[-1], *arguments)
 
     def _load(self) -> ModuleType:
-        """Import nvidia-ml-py; a *library* is loaded first, so that the linker answers its soname with it."""
+        """Import nvidia-ml-py, once the library is there: a host without it is spared 3 MB and 40 ms.
+
+        A *library* is loaded first also so that the linker answers its soname with it.
+        """
         try:
-            import pynvml  # here, not above (an optional package, and 40 ms where nothing has a GPU)
+            ctypes.CDLL(self._library or _SONAME)
+        except OSError as error:
+            raise NvmlFault(LIBRARY_NOT_FOUND, "nvmlInit", str(error)) from error
+        try:
+            import pynvml  # an optional package
         except ImportError as error:
             raise NvmlFault(LIBRARY_NOT_FOUND, IMPORT, str(error)) from error
-        if self._library is not None:
-            try:
-                ctypes.CDLL(self._library)
-            except OSError as error:
-                raise NvmlFault(LIBRARY_NOT_FOUND, "nvmlInit", str(error)) from error
         module: ModuleType = pynvml
         return module
 
@@ -137,6 +138,9 @@ def shadowing_distribution(path: Sequence[str] | None = None) -> str:
     module, older than the driver. *path* is searched as ``sys.path`` is (the default).
     Source: https://github.com/gpuopenanalytics/pynvml (README: "This project has been deprecated").
     """
+    import importlib.machinery
+    import importlib.metadata  # here, not above: 2 MB of mail parser and archives that no sampler needs
+
     where = list(sys.path if path is None else path)
     for wrong in ("pynvml", "nvidia-ml-py3"):
         for found in importlib.metadata.distributions(name=wrong, path=where):
