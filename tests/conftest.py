@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 if sys.flags.isolated:
@@ -20,6 +21,11 @@ else:
 from shm_monitor.segment import names
 from tests.support.publishing import Bench
 from tests.support.surroundings import files_of, remove_files
+
+# No test depends on how busy the machine is, or is given a fixture that an example could change for the next one.
+UNHURRIED = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=UNHURRIED)
+settings.load_profile("unhurried")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shm_monitor_api import ApiConfig, create_app
@@ -111,7 +111,6 @@ def status_of(app: ASGIApp, path: str, query: bytes, headers: list[tuple[bytes, 
     host=HOSTS,
     headers=HEADERS,
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_request_gets_an_answer_that_is_meant(
     app: ASGIApp, path: str, query: bytes, accept: bytes, host: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
@@ -125,7 +124,7 @@ def test_any_request_gets_an_answer_that_is_meant_for_a_minute(app: ASGIApp) -> 
     end = time.monotonic() + SECONDS
 
     @given(path=st.sampled_from(["/history", *PATHS, "/metrics"]), query=QUERIES, accept=ACCEPTS, headers=HEADERS)
-    @settings(max_examples=500, deadline=None, database=None)
+    @settings(max_examples=500, database=None)
     def any_request(path: str, query: bytes, accept: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         assert status_of(app, path, query, [(b"host", b"localhost"), (b"accept", accept), *headers]) in MEANT
 

@@ -36,7 +36,7 @@ def _trace(parts: list[tuple[float, float, float, int, int]]) -> list[float]:
     return out
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(trace=pieces(), place=st.integers(0, 10**6), by=st.floats(0, 60))
 def test_raising_a_sample_never_lowers_the_level_at_that_time(trace: list[float], place: int, by: float) -> None:
     place %= len(trace)
@@ -47,7 +47,7 @@ def test_raising_a_sample_never_lowers_the_level_at_that_time(trace: list[float]
     assert after.levels[-1] >= before.levels[-1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trace=pieces(), by=st.floats(0, 30))
 def test_raising_every_sample_alike_never_lowers_a_level(trace: list[float], by: float) -> None:
     before, after = Engine().feed(trace), Engine().feed([percent + by for percent in trace])
@@ -55,7 +55,7 @@ def test_raising_every_sample_alike_never_lowers_a_level(trace: list[float], by:
     assert all(np.array(after.levels) >= np.array(before.levels))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trace=pieces(), power=st.integers(-8, 24))
 def test_scaling_value_limit_and_capacity_together_changes_nothing(trace: list[float], power: int) -> None:
     scale = 2.0**power  # exact, so that no rounding decides
@@ -68,7 +68,7 @@ def test_scaling_value_limit_and_capacity_together_changes_nothing(trace: list[f
     assert plain.verdicts == scaled.verdicts
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(trace=pieces())
 def test_the_same_trace_gives_the_same_bits(trace: list[float]) -> None:
     once, again = Engine().feed(trace), Engine().feed(trace)
@@ -77,7 +77,7 @@ def test_the_same_trace_gives_the_same_bits(trace: list[float]) -> None:
     assert np.array(once.tracks).tobytes() == np.array(again.tracks).tobytes()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(before=st.floats(30, 80), after=st.floats(92.5, 99), seconds=st.one_of(st.just(0.0), st.floats(6, 40)))
 @pytest.mark.parametrize("hz", [1, 2])
 def test_at_twice_the_rate_the_first_prune_moves_by_at_most_one_old_sample(
@@ -100,7 +100,7 @@ def test_at_twice_the_rate_the_first_prune_moves_by_at_most_one_old_sample(
     assert abs(first(2 * hz) - first(hz)) <= 1 / hz + 1e-6
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(trace=pieces())
 def test_every_prune_has_a_reason_whose_numbers_satisfy_the_table(trace: list[float]) -> None:
     engine = Engine().feed(trace)
@@ -128,7 +128,7 @@ def ok_traces(seed: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64
     return {"spike": spike, "sawtooth": saw, "plateau": plateau, "page cache": random.normal(45, 0.3, 200)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize("name", ["spike", "sawtooth", "plateau", "page cache"])
 @pytest.mark.parametrize("missing", [False, True], ids=["never taken", "unknown"])
@@ -145,7 +145,7 @@ def test_dropping_a_tenth_of_the_samples_never_creates_an_episode(name: str, see
     assert not engine.pressed.any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     trace=pieces(), dropped=st.lists(st.booleans(), min_size=120, max_size=120), takeovers=st.sets(st.integers(0, 119))
 )

@@ -87,6 +87,7 @@ def tell(what: str, runs: list[tuple[Event, float]]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_frees_memory_when_told_is_released_after_one_period() -> None:
     """Within the observation period and two samples; the leak is that of the slow test, from 380 MB on."""
     seconds = release(first_mb=380, mb_per_second=LEAK_MB_PER_SECOND, period=2.0, interval=0.1)
@@ -94,6 +95,7 @@ def test_a_worker_that_frees_memory_when_told_is_released_after_one_period() -> 
     assert 2.0 / 2 < seconds <= 2.0 + 2 * 0.1 + BUSY_SECONDS
 
 
+@pytest.mark.slow
 def test_a_ramp_to_the_limit_is_forecast_before_its_end() -> None:
     """512 MB in 6 s at 10 Hz: the mean of 10 s would never see it."""
     told, seconds = leak_to_the_end(first_mb=0, mb_per_second=RAMP_MB_PER_SECOND, check_interval=0.1)

@@ -67,6 +67,7 @@ def missed_turns(snapshot: Snapshot) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_other_limits_after_a_restart_are_taken_over_in_place(name: str) -> None:
     """A reader that was there before sees them, with the history, and presses at once: it waits for nothing."""
     period = 10.0  # longer than a busy machine takes to start a sampler

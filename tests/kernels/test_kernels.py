@@ -126,6 +126,7 @@ def _double(value: float) -> float:
     return 2 * value
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(700)  # the compiler has the lowest priority
 def test_a_kernel_is_loaded_from_the_cache_or_not_at_all(tmp_path: Path) -> None:
     """What is not there is never compiled here: a child of its own does that, as a sampler has it."""

@@ -63,6 +63,7 @@ def irregular(count: int, *, seed: int) -> tuple[NDArray[np.int64], Floats]:
     return times, values
 
 
+@pytest.mark.slow
 def test_a_million_irregular_samples_with_nans_agree_with_pandas_to_1e_9() -> None:
     """No drift: means and maxima of the whole run by pandas, slopes of every thousandth sample by numpy."""
     count, period = 1_000_000, 10.0
@@ -139,7 +140,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=steps, period_seconds=st.sampled_from([0.5, 3.0, 20.0]))
 def test_a_ring_that_wraps_gives_what_numpy_gives(steps: list[tuple[int, float]], period_seconds: float) -> None:
     feed = Feed(rolled=1, period_seconds=period_seconds, slots=128)
@@ -156,7 +157,7 @@ def test_a_ring_that_wraps_gives_what_numpy_gives(steps: list[tuple[int, float]]
             assert got[2] == pytest.approx(wanted[2], rel=1e-6, abs=1e-3, nan_ok=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values=st.lists(st.one_of(st.just(math.nan), st.floats(-1e9, 1e9)), min_size=1, max_size=60))
 def test_a_rolling_mean_stays_within_its_window(values: list[float]) -> None:
     feed = Feed(rolled=1, period_seconds=7, slots=16)
@@ -216,7 +217,7 @@ def test_damage_in_the_ring_ends_the_window_there(field: str) -> None:
     assert feed.results[-1][0, 0] == pytest.approx(np.mean([15, 16, 17, 18, 19, 20]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(noise=st.binary(min_size=200, max_size=400), newest=st.integers(0, 2**40))
 def test_a_ring_of_random_bytes_is_taken_over_without_an_error(noise: bytes, newest: int) -> None:
     feed = Feed(rolled=1, period_seconds=10, slots=8)

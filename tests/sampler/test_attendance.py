@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -244,7 +244,6 @@ def test_a_weight_of_nonsense_stops_nobody(stage: Stage, weight: float) -> None:
 
 
 @given(records=st.lists(st.binary(min_size=64, max_size=64), min_size=2, max_size=2))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_garbage_in_the_records_stops_nobody(stage: Stage, records: list[bytes]) -> None:
     while len(stage.processes) < 2:
         stage.worker()

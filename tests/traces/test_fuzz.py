@@ -9,7 +9,7 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shm_monitor.config.resource import ResourceConfig
@@ -135,13 +135,11 @@ def assert_reported_or_refused(data: bytes, suffix: str) -> None:
 
 
 @given(data=TRACES)
-@settings(deadline=None)
 def test_any_trace_is_reported_or_refused(data: bytes) -> None:
     assert_reported_or_refused(data, ".trace")
 
 
 @given(data=TABLES_OF_TEXT)
-@settings(deadline=None)
 def test_any_table_of_text_is_reported_or_refused(data: bytes) -> None:
     assert_reported_or_refused(data, ".csv")
 

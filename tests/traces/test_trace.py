@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shm_monitor import attach
@@ -146,7 +146,7 @@ def test_something_else_is_never_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == b"years of work"
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(place=st.integers(0, 2**20), byte=st.integers(0, 255), cut=st.integers(0, 300))
 def test_any_damage_gives_an_error_or_true_records(tmp_path: Path, place: int, byte: int, cut: int) -> None:
     path = tmp_path / "t"
