@@ -71,7 +71,7 @@ METRICS = (
         "oom_events_count",
         "count",
         "How often the kernel ran out of memory within a limit on us or killed one of us (host scope: anyone, while "
-        "the host itself was short of memory).",
+        "the host itself was short of memory, since the sampler began).",
         _OOMS,
         integer=True,
     ),
@@ -251,10 +251,11 @@ def _events(rows: Sequence[_LevelRow]) -> tuple[float, float]:
 
 
 class HostKills:
-    """OOM kills of the host itself.
+    """OOM kills of the host itself, since the first look.
 
     /proc/vmstat counts those within other cgroups too, which say nothing of us: so only those count that came while the
-    host was short of memory. It may no longer be at the sample after a kill.
+    host was short of memory. It may no longer be at the sample after a kill. Of the kills before the first look nobody
+    knows that: with them, a sampler that takes over would take those of others for news.
     """
 
     def __init__(self) -> None:
@@ -263,10 +264,12 @@ class HostKills:
         self._others = 0.0
 
     def count(self, kills: float, host: Reading) -> float:
-        """Return *kills*, the counter of the kernel, without those of others since the first call."""
+        """Return *kills*, the counter of the kernel, less those before the first call and those of others since."""
         short = not host.usage < _HOST_SHORT * host.limit
         if is_known(kills):
-            if is_known(self._before) and not (short or self._was_short):
+            if not is_known(self._before):
+                self._others = kills
+            elif not (short or self._was_short):
                 self._others += kills - self._before
             self._before = kills
         self._was_short = short
