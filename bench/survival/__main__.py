@@ -39,8 +39,8 @@ def measure(name: str, scenario: Scenario, contenders: list[Contender], *, runs:
     """Run *contenders* in turns, so that a busy minute meets all of them; what is stored of others stays."""
     stored = read(name) or Stored("")
     stored.machine = (
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores, {runs} runs of each; load average "
-        f"{os.getloadavg()[2]:.0f} when they began"
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores, at most {runs} runs of each; "
+        f"load average {os.getloadavg()[2]:.0f} when they began"
     )
     if not more:
         names = {one.label for one in contenders}
