@@ -19,11 +19,11 @@ NEIGHBOUR_MB = 300
 GROWTH_SECONDS = 6.0  # what is more than this at the rate is there from the start
 LONGEST_TURN_SECONDS = 0.1  # one that had to wait for a CPU does not catch up in a leap
 FEATURES = MIB // 16  # a row of floats is half a MB
-OUTPUTS = 8
+OUTPUTS = 32
 FULL_ROWS = 256
 BATCHES = 12
 LOAD_SECONDS = 0.6  # no batch is there sooner, so that the loop outlasts the growth on any machine
-FIXED_ROWS = (16, 32, 64, 96)
+FIXED_ROWS = (16, 32, 48, 64, 96)
 
 
 class Model:
