@@ -21,8 +21,8 @@ LONGEST_TURN_SECONDS = 0.1  # one that had to wait for a CPU does not catch up i
 FEATURES = MIB // 16  # a row of floats is half a MB
 OUTPUTS = 32
 FULL_ROWS = 256
-BATCHES = 12
-LOAD_SECONDS = 0.6  # no batch is there sooner, so that the loop outlasts the growth on any machine
+BATCHES = 48
+LOAD_SECONDS = 0.3  # no batch is there sooner, so that the loop outlasts the growth on any machine
 FIXED_ROWS = (16, 32, 48, 64, 96)
 
 
