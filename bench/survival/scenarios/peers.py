@@ -68,7 +68,7 @@ def lines(stored: Stored) -> list[str]:
     for kind, title in GROUPS.items():
         measured = [one for one in stored.measured if one.group == kind and one.runs]
         found += [f"**{title}**", "", HEAD, *map(row, measured), "", ratio(measured), ""]
-    return found
+    return found[:-1]
 
 
 def row(one: Measured) -> str:
@@ -85,8 +85,8 @@ def row(one: Measured) -> str:
 
 def ratio(measured: list[Measured]) -> str:
     """Say how long ours takes, over the better of the peers."""
-    peers = [one.seconds for one in measured if one.kind == "other" and one.finished]
-    ours = [(one.seconds, one.label.partition(": ")[2]) for one in measured if one.kind == "ours" and one.finished]
+    peers = [one.median() for one in measured if one.kind == "other" and one.finished]
+    ours = [(one.median(), one.label.partition(": ")[2]) for one in measured if one.kind == "ours" and one.finished]
     if not peers:
         return "No peer came to an end."
     best = min(peers)
