@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from importlib.util import find_spec
@@ -36,6 +37,7 @@ def _show(source: Source, given: argparse.Namespace) -> int:
     from shm_monitor.tui.app import TopApp
 
     TopApp(source, url=given.url or given.api_url or "").run()
+    signal.alarm(0)  # it has left in time
     return exits.FINE
 
 

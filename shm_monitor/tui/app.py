@@ -27,6 +27,7 @@ from shm_monitor.tui.source import Frame, Source
 PAST_SAMPLES = 600  # as many as the widest line shows, and ten minutes to scroll back at 1 Hz
 TWO_COLUMNS_FROM = 110  # cells; below it the bars of two columns would be too short to read
 TALL_FROM = 50  # lines; from there on plots are higher, and the screen is full
+LEAVE_SECONDS = {signal.SIGTERM: 10, signal.SIGHUP: 1}  # a terminal that hangs up is gone
 TURN_SECONDS = 1.0
 Panel = Callable[[Frame, Look], Text]
 
@@ -93,12 +94,17 @@ class TopApp(App[None]):
     def on_mount(self) -> None:
         """Fill the past from the ring and begin to look."""
         self.query_one("#filter").display = False
-        for number in (signal.SIGTERM, signal.SIGHUP):  # leave the terminal as it was
-            asyncio.get_running_loop().add_signal_handler(number, self.exit)
+        for number, seconds in LEAVE_SECONDS.items():
+            asyncio.get_running_loop().add_signal_handler(number, self._leave, seconds)
         self.app_resume_signal.subscribe(self, self._come_back)
         self._past.extend((snapshot, ()) for snapshot in self._source.past(PAST_SAMPLES))
         self.set_interval(self._turn_seconds, self.look)
         self.call_after_refresh(self.look)
+
+    def _leave(self, seconds: int) -> None:
+        """Leave the terminal as it was. Textual may wait for one that is gone without end; *seconds* are enough."""
+        signal.alarm(seconds)  # whose default is to end the process
+        self.exit()
 
     def _come_back(self, _: object) -> None:
         """Paint everything after ``fg``: textual's own paint may come before the terminal is ours again."""

@@ -10,13 +10,14 @@ import sys
 import uuid
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 pytest.importorskip("textual", reason="the extra tui is not installed")
 
 from tests.support.publishing import Bench
 from tests.support.surroundings import child_environment
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 if shutil.which("tmux") is None:
     pytest.skip("tmux is not installed", allow_module_level=True)
@@ -73,8 +74,14 @@ class Terminal:
         wait_until(lambda: bool(re.search(r"\n?bash-\S+[#$] *$", self.screen().rstrip())))
 
     def close(self) -> None:
-        """End the shell and all that runs in it."""
+        """Take the terminal away, as an ssh that is cut off does, and wait for the end of all that runs in it."""
+        shell = psutil.Process(int(self.run("list-panes", "-F", "#{pane_pid}")))
+        running = [shell, *shell.children(recursive=True)]
         subprocess.run(["tmux", "-L", self._socket, "kill-server"], check=False, capture_output=True)
+        _, alive = psutil.wait_procs(running, timeout=PATIENCE_SECONDS)
+        for process in alive:
+            process.kill()
+        assert not alive, "it outlives its terminal"
 
 
 @pytest.fixture
@@ -126,3 +133,12 @@ def test_no_color_is_obeyed_and_says_the_same(terminal: Terminal, bench: Bench) 
     assert colours
     assert (colours <= GREYS) == ("NO_COLOR" in terminal.settings)
     assert "OK" in screen
+
+
+def test_a_terminal_that_goes_away_takes_the_view_with_it(terminal: Terminal, bench: Bench) -> None:
+    """Also after a stop, when textual writes by another thread than at the start; the fixture takes it away."""
+    shown(terminal, bench.name)
+    terminal.type("", "C-z")
+    terminal.asks()
+    terminal.type("fg", "Enter")
+    terminal.shows("q quit")
