@@ -50,6 +50,15 @@ def supervised(name: str, *, collectors: tuple[str, ...] = (), **settings: objec
         supervisor.stop()
 
 
+@pytest.fixture
+def _busy_core() -> Iterator[None]:
+    """Keep a core busy: on a machine that does nothing, nothing is over a limit of its CPU."""
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"], env={**os.environ, **UNMEASURED})
+    yield
+    spinning.kill()
+    spinning.wait()
+
+
 def limit(snapshot: Snapshot, name: str) -> LimitState:
     (found,) = [one for one in snapshot.limits if one.limit == name]
     return found
@@ -68,6 +77,7 @@ def missed_turns(snapshot: Snapshot) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_busy_core")
 def test_other_limits_after_a_restart_are_taken_over_in_place(name: str) -> None:
     """A reader that was there before sees them, with the history, and presses at once: it waits for nothing."""
     period = 10.0  # longer than a busy machine takes to start a sampler
