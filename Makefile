@@ -49,7 +49,7 @@ docs: $(VENV)/.check  ## the site, in build/docs/site, and what is kept of what 
 	$(BIN)/python -m docs.site.shell
 	$(BIN)/python -m docs.site.build
 
-bench: $(VENV)/.bench  ## the benchmarks, bench/README.md, bench/tables.md and docs/growth.md: about 12 minutes
+bench: $(VENV)/.bench  ## the benchmarks, bench/README.md, bench/tables.md and docs/growth.md: about 9 minutes
 	$(BIN)/python -m pytest bench --benchmark-json=bench/.results.json $(ARGS); status=$$?; \
 	$(BIN)/python -m bench.publish bench/.results.json && exit $$status
 
