@@ -88,7 +88,7 @@ _LEVELS, _REASONS = _Levels(), _Reasons()
 
 
 def questions(count: int, slow: SlowPath, *, of_worker: bool) -> Questions:
-    """Return the questions about *count* flags, and none more later. A worker's own flag is in no other one."""
+    """Return the questions about *count* flags, later maybe fewer; of four also more. A worker's is in no other one."""
     ask = _ask_one if count == 1 else _ask_two if of_worker and count == 2 else _ask_several
     should_prune, bind_bytes = ask(slow)
     level, shed_fraction, reasons, bind_words = (_words_of_one if count == 1 else _words_of_several)(slow)
