@@ -2,10 +2,12 @@
 
 Three rules, in the order in which they bind:
 
-* **predict**: never more units than ``safety`` of what is left can hold, by what a unit was seen to take; down to half
+* **predict**: never more units than ``safety`` of what is left can hold, by what work was seen to take; down to half
   of that where work takes so long that nothing seen at its beginning says what is left at its end;
-* **cut** when pressed, at most once per ``settle``, and not again once the usage is back at its target;
-* **grow** by ``increase`` per ``hold`` when calm, and only what was really used.
+* **cut** when pressed, at most once per ``settle``; once the usage was back at its target, only when over the limit;
+* **grow** when calm, and only what was really used: back to where it pressed twofold per ``settle``, beyond that, and
+  after a relapse, by ``increase`` per ``hold``. Measured: with one speed for both, a loop of 14 s beside a neighbour
+  spent 10 s at half of what was free.
 
 Source: additive increase, multiplicative decrease with an application limit as in Netflix concurrency-limits
 (AIMDLimit), slow start and a remembered threshold as in TCP (RFC 5681).
@@ -18,6 +20,7 @@ import math
 import threading
 import time
 
+from shm_monitor.acting.footprint import LEARN_DOWN, Footprint
 from shm_monitor.errors import MonitorError
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.worker.attaching import attach
@@ -39,8 +42,8 @@ FUTILE_CUTS = 2
 BEYOND_SHARE = 64  # beyond the size that relapsed, a 64th of full per hold: one, for the batches of most people
 FORGET_HOLDS = 8  # calm for so long, a relapse says nothing any more
 LOOKS_PER_SAMPLE = 4
+IN_USE_SHARE = 0.5  # of what a unit of work takes at its peak, while a sample is taken: 0 to 1, nobody knows
 SIGHT_SAMPLES = 5  # with 15 jobs per core a slice took 2 s, a neighbour 300 MB meanwhile: 2 of 43 loops were killed
-LEARN_DOWN = 1 / 16  # a unit that took less than those before lowers the estimate by this share of the difference
 
 
 class Governor:
@@ -54,7 +57,7 @@ class Governor:
         full: the size without pressure.
         floor: the smallest size, whatever presses.
         size: what :meth:`step` said last.
-        bytes_per_unit: as learned; 0 before the first :meth:`observe`.
+        footprint: what work of so many units takes, as learned by :meth:`observe`; its ``bytes_per_unit`` is 0 before.
         trouble: ``floor`` when the smallest size is reached and it still presses, ``external`` when two cuts had no
             effect, so that the pressure is not ours; else empty. Each is logged once per episode.
     """
@@ -81,8 +84,8 @@ class Governor:
             reader: None attaches to the memory limit of the sampler that ``SHM_MONITOR_NAME`` names.
             decrease: what is left of the size after a cut, at most.
             increase: units per *hold*; None for a 16th of *full*.
-            settle: seconds that a cut has for its effect, before the next one.
-            hold: seconds of calm before each growth.
+            settle: seconds that a cut has for its effect, before the next one and before each step back.
+            hold: seconds of calm before each growth beyond that, and before each one after a relapse.
             safety: share of the bytes left that one unit of work may take.
             headroom: bytes left, where the caller knows better than the sampler: a GPU's free memory together with
                 what its allocator keeps; None asks the reader.
@@ -94,7 +97,7 @@ class Governor:
         _check(full=full, floor=floor, decrease=decrease, safety=safety, settle=settle, hold=hold)
         self.full = full
         self.floor = floor
-        self.bytes_per_unit = 0.0
+        self.footprint = Footprint()
         self.trouble: Trouble = ""
         self._reader = attach(timeout=0.0, required=False, watch=["memory"]) if reader is None else reader
         self._ask = self._reader.should_prune
@@ -111,13 +114,15 @@ class Governor:
         self._said_absent = False
         self._dead_since: float | None = None
         self._goal = full
-        self._taught_units = 0
         self._used = 0
         self._stepped_at, self._work_seconds = clock(), 0.0
+        self._last_work = (math.inf, -math.inf, 0)  # began, ended, units
+        self._own_bytes = 0.0
         self._cuts = self._futile = 0  # of this episode
         self._fraction_before = 0.0
         self._cut_at = self._changed_at = self._grown_at = -math.inf
-        self._relapsed = self._quarter = 0
+        self._relapsed = self._quarter = self._pressed_at_size = 0
+        self._is_back = False
         self.size = max(floor, full // START_SHARE)
         self._lock = threading.Lock()
 
@@ -139,22 +144,16 @@ class Governor:
             return
         with self._lock:
             self._used = max(self._used, units)
-            self._work_seconds = max(self._clock() - self._stepped_at, self._work_seconds * (1 - LEARN_DOWN))
+            now = self._clock()
+            self._last_work = (self._stepped_at, now, units)
+            self._work_seconds = max(now - self._stepped_at, self._work_seconds * (1 - LEARN_DOWN))
             if peak_bytes > 0:
-                self._learn(units, peak_bytes / units)
-
-    def _learn(self, units: int, per_unit: float) -> None:
-        """Raise the estimate at once, lower it slowly; more units than ever tell their share of fixed costs."""
-        known = self.bytes_per_unit
-        share = 1.0 if per_unit > known else 0.5 if units > self._taught_units else LEARN_DOWN
-        self.bytes_per_unit = known + (per_unit - known) * share
-        self._taught_units = max(units, self._taught_units)
+                self.footprint.learn(units, peak_bytes)
 
     def _look(self, now: float) -> int:
         """Decide anew; at most every quarter of a sample the numbers behind it are read anew."""
         if now >= self._next_outlook:
-            self._outlook = self._reader.outlook()
-            self._next_outlook = now + self._outlook.interval_seconds / LOOKS_PER_SAMPLE
+            self._read(now)
         if not self._outlook.is_live:
             self._next_look = self._next_outlook
             return self._unwatched(now)
@@ -162,25 +161,37 @@ class Governor:
         pressed = self._ask()
         (self._when_pressed if pressed else self._when_calm)(now)
         most = min(self._goal, self._cap())
-        self.size = max(min(most, self.size if pressed else 2 * self.size), self.floor)
+        may_grow = not pressed or (self._outlook.shed_fraction <= 0 and math.isinf(self._outlook.seconds_to_end))
+        self.size = max(min(most, 2 * self.size if may_grow else self.size), self.floor)
         self._next_look = now if self.size < most else self._next_outlook
         return self.size
 
+    def _read(self, now: float) -> None:
+        """Take in the newest sample; one from the midst of our work counts as used what is free again by now."""
+        seen, self._outlook = self._outlook.number, self._reader.outlook()
+        self._next_outlook = now + self._outlook.interval_seconds / LOOKS_PER_SAMPLE
+        if self._outlook.number != seen:
+            began, ended, units = self._last_work
+            is_in_work = began < now - self._outlook.age_seconds < ended
+            self._own_bytes = IN_USE_SHARE * self.footprint.bytes_of(units) if is_in_work else 0.0
+
     def _cap(self) -> int:
         """Return how many units fit into what will be left when the next unit of work ends."""
-        left = self._outlook.left_bytes if self._headroom is None else self._headroom()
-        if not self.bytes_per_unit or math.isnan(left):
+        left = self._outlook.left_bytes + self._own_bytes if self._headroom is None else self._headroom()
+        if not self.footprint.bytes_per_unit or math.isnan(left):
             return self.full
         end = self._outlook.seconds_to_end
         still_there = max(1 - self._work_seconds / end, 0.0) if end > 0 else 0.0
         sight = SIGHT_SAMPLES * self._outlook.interval_seconds
         in_sight = min(max(sight / self._work_seconds, 0.5), 1.0) if self._work_seconds else 1.0
-        return int(self._safety * max(left, 0.0) * still_there * in_sight / self.bytes_per_unit)
+        return self.footprint.units_in(self._safety * max(left, 0.0) * still_there * in_sight)
 
     def _when_pressed(self, now: float) -> None:
         """Cut, once per *settle*, while usage is over its target and cuts have an effect."""
         fraction = self._outlook.shed_fraction
-        if now - self._cut_at < self._settle or (self._cuts and fraction <= 0) or self.trouble:
+        self._is_back = self._is_back or (self._cuts > 0 and fraction <= 0)
+        is_enough = self._is_back and (fraction <= 0 or self._outlook.below_limit_bytes >= 0)
+        if now - self._cut_at < self._settle or is_enough or self.trouble:
             return
         if self._cuts:
             self._futile = self._futile + 1 if fraction >= self._fraction_before else 0
@@ -198,27 +209,34 @@ class Governor:
             self._relapsed = size
             self._quarter = max((size - self._goal) // 4, 1)
         if not self._cuts:
+            self._pressed_at_size = size
             _log.info("size %d -> %d; %s", size, self._goal, self._why())
         self._cuts += 1
         self._fraction_before = fraction
         self._cut_at = self._changed_at = now
-        self._used = 0
+        self._used, self._is_back = 0, False
 
     def _when_calm(self, now: float) -> None:
-        """Grow, once per *hold*, what was used at least by half."""
+        """Grow what was used at least by half: back at once per *settle*, to where it pressed; then once per *hold*."""
         if self._cuts or self.trouble:
             self._begin_episode()
         if now - self._cut_at > FORGET_HOLDS * self._hold:
             self._relapsed = 0
         is_idle = self._used and 2 * self._used < self._goal
-        if self._goal >= self.full or now - self._changed_at < self._hold or is_idle:
+        wait = self._settle if self._is_returning() else self._hold
+        if self._goal >= self.full or now - self._changed_at < wait or is_idle:
             return
         self._goal = min(self._goal + self._growth(), self.full)
         self._changed_at = self._grown_at = now
         self._used = 0
 
+    def _is_returning(self) -> bool:
+        return not self._relapsed and self._goal < self._pressed_at_size
+
     def _growth(self) -> int:
-        """Return the units to grow by: in quarters up to a size that relapsed, slowly beyond it."""
+        """Return the units to grow by: twofold to where it pressed; where that relapsed in quarters, slowly beyond."""
+        if self._is_returning():
+            return min(self._goal, self._pressed_at_size - self._goal)
         if not self._relapsed:
             return self._increase
         if self._goal < self._relapsed:

@@ -59,7 +59,7 @@ class MicroBatch(Governor):
         start = 0
         while start < count:
             self._begin()
-            end = min(start + self.step(), count)
+            end = start + even_part(count - start, self.step())
             yield tuple(tensor[start:end] for tensor in tensors), (end - start) / count, end == count
             self._end(end - start)
             start = end
@@ -68,19 +68,25 @@ class MicroBatch(Governor):
         taught = self._meter.begin()
         if taught is not None:
             with self._lock:
-                self._learn(taught[0], taught[1] / taught[0])
+                self.footprint.learn(*taught)
         self._observed = False
 
     def _end(self, units: int) -> None:
         if not self._observed:
-            rise = self._meter.end(units)
+            super().observe(units, 0)
             # Only what warns counts at once; what was kept of it shows when the next slice begins.
-            super().observe(units, rise if rise > self.bytes_per_unit * units else 0)
+            with self._lock:
+                self.footprint.warn(units, self._meter.end(units))
 
     def observe(self, units: int, peak_bytes: float) -> None:
         """Learn as :meth:`Governor.observe`, in place of what would be measured of this slice."""
         self._observed = True
         super().observe(units, peak_bytes)
+
+
+def even_part(count: int, most: int) -> int:
+    """Return the first of the fewest parts of *count* of at most *most* each, all alike: no small one is left over."""
+    return -(-count // -(-count // most))
 
 
 def refuse_batch_norm(model: Any) -> None:

@@ -6,6 +6,7 @@ import math
 
 from shm_monitor.errors import SegmentError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
+from shm_monitor.segment.clocks import samplers_now_ns
 from shm_monitor.segment.layout import INTERVAL_OFFSET
 from shm_monitor.segment.status import beat_age_ns
 from shm_monitor.worker.limits import limits_in
@@ -24,6 +25,7 @@ class Outlook(NamedTuple):
         has_sample: false where no sampler has ever been: there is nothing to go by.
         is_live: true while a live sampler stands behind the numbers.
         number: of the sample.
+        age_seconds: of the sample.
         left_bytes: of the limit in bytes (main memory, GPU memory) that leaves the least; NaN where there is none.
         seconds_to_end: until those are used up at the rate of now; infinite while they are not.
         below_limit_bytes: until the nearest limit in bytes, less than 0 over it; NaN where there is none.
@@ -35,6 +37,7 @@ class Outlook(NamedTuple):
     has_sample: bool
     is_live: bool = False
     number: int = 0
+    age_seconds: float = math.inf
     left_bytes: float = math.nan
     seconds_to_end: float = math.inf
     below_limit_bytes: float = math.nan
@@ -69,6 +72,7 @@ def outlook(attachment: Attachment) -> Outlook:
         has_sample=True,
         is_live=live,
         number=sample.number,
+        age_seconds=max(samplers_now_ns(view, alive=live) - sample.mono_ns, 0) / 1e9,
         left_bytes=least.left,
         seconds_to_end=max(least.seconds - beat_age_ns(view) / 1e9, 0.0),
         below_limit_bytes=min((one.below_limit for one in memories), default=math.nan),

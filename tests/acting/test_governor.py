@@ -101,18 +101,35 @@ def test_the_floor_holds_however_little_is_left(stage: Stage) -> None:
     assert ramped(stage) == 1
 
 
-def test_a_unit_that_takes_more_teaches_at_once_and_one_that_takes_less_slowly(stage: Stage) -> None:
+def test_work_of_which_nothing_is_known_teaches_nothing(stage: Stage) -> None:
     governor = stage.governor
     governor.observe(4, 40)
-    governor.observe(4, 80)
-    assert governor.bytes_per_unit == 20
-    governor.observe(4, 4)
-    assert governor.bytes_per_unit == pytest.approx(20 - 19 / 16)
-    governor.observe(8, 80)
-    assert governor.bytes_per_unit == pytest.approx((20 - 19 / 16 + 10) / 2), "more units share what is fixed"
     governor.observe(8, 0)
     governor.observe(0, 100)
-    assert governor.bytes_per_unit < 20, "nothing known, nothing done: nothing learned"
+    assert governor.footprint.bytes_of(4) == 40
+
+
+def test_what_is_fixed_does_not_count_as_units(stage: Stage) -> None:
+    """A piece takes 8 bytes and one per unit, so that 22 fit into 0.6 x 50, not the 14 of 17 bytes for 8 units."""
+    for units in (4, 8, 16) * 50:
+        stage.governor.observe(units, 8 + units)
+    assert ramped(stage) in (21, 22)
+
+
+def test_a_sample_from_the_midst_of_our_work_counts_half_of_it_as_free_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 units take 16 bytes: of the 30 that were left meanwhile it is 38 now, of which 0.6 hold 11 units."""
+    governor, outlook = stage.governor, sm.Reader.outlook
+    monkeypatch.setattr(sm.Reader, "outlook", lambda reader: outlook(reader)._replace(age_seconds=2.0))
+    governor.step()
+    stage.sampler.feed(70.0)
+    stage.clock.seconds += 5.0
+    governor.observe(8, 16)
+    assert ramped(stage) == 11
+    stage.clock.seconds += 5.0
+    stage.sampler.feed(70.0)
+    assert ramped(stage) == 9, "nobody worked when this one was taken"
 
 
 def test_it_cuts_once_per_settle_and_stops_at_the_target(stage: Stage) -> None:
@@ -126,6 +143,27 @@ def test_it_cuts_once_per_settle_and_stops_at_the_target(stage: Stage) -> None:
     assert stage.pass_time(2, 80.0) == 16, "below the target there is nothing more to shed"
 
 
+def test_once_back_at_the_target_only_what_is_over_the_limit_is_cut_again(stage: Stage) -> None:
+    ramped(stage)
+    stage.press()
+    assert stage.governor.step() == 32
+    stage.pass_time(1, 80.0)
+    assert stage.pass_time(1, 85.0) == 32, "over the target of 81 for a moment, while the flag holds"
+    assert stage.governor._reader.should_prune()
+    assert stage.pass_time(1, 91.0) == 15, "over the limit of 90"
+
+
+def test_the_size_recovers_while_the_flag_is_only_held(stage: Stage) -> None:
+    """A unit takes a byte: 5 fit into 0.6 x 9.7. Below the target, no end in sight, it is half of the 30 before."""
+    stage.governor.observe(1, 1)
+    ramped(stage)
+    stage.press()
+    assert stage.governor.step() == 5
+    stage.pass_time(2, 70.0)
+    assert stage.governor._reader.should_prune()
+    assert stage.governor.size == 15
+
+
 def test_the_worse_it_is_the_more_is_cut(stage: Stage) -> None:
     """At 98 the fraction is (98 - 81) / (100 - 81), so a tenth of 64 stays."""
     ramped(stage)
@@ -134,17 +172,26 @@ def test_the_worse_it_is_the_more_is_cut(stage: Stage) -> None:
     assert stage.governor.step() == 6
 
 
-def test_it_grows_by_a_sixteenth_per_hold_when_calm(stage: Stage) -> None:
-    ramped(stage)
+def changes(stage: Stage, seconds: int, usage: float) -> list[tuple[int, int]]:
+    """Let *seconds* pass; return (seconds since the last change, size) for each change of the size."""
+    found, size, since = [], stage.governor.size, 0
+    for second in range(1, seconds + 1):
+        if stage.pass_time(1, usage) != size:
+            size = stage.governor.size
+            found.append((second - since, size))
+            since = second
+    return found
+
+
+def test_it_returns_twofold_to_where_it_pressed_and_grows_by_a_sixteenth_per_hold_beyond(stage: Stage) -> None:
+    stage.governor.observe(2, 4)
+    assert ramped(stage) == 15
     stage.press()
     stage.governor.step()
-    stage.pass_time(6, 50.0)
-    assert not stage.governor._reader.should_prune()
-    assert stage.governor.size == 32
-    assert stage.pass_time(4, 50.0) == 36
-    assert stage.pass_time(9, 50.0) == 36
-    assert stage.pass_time(1, 50.0) == 40
-    assert stage.pass_time(60, 50.0) == 64
+    assert stage.pass_time(4, 10.0) == 7
+    (waited, size), *later = changes(stage, 40, 10.0)
+    assert (waited <= 3, size) == (True, 14), "calm, and its last change is more than a settle ago"
+    assert later == [(2, 15), (10, 19), (10, 23), (10, 27)]
 
 
 def test_what_is_not_used_does_not_grow(stage: Stage) -> None:
@@ -154,18 +201,18 @@ def test_what_is_not_used_does_not_grow(stage: Stage) -> None:
     stage.governor.observe(8, 0)
     assert stage.pass_time(40, 50.0) == 32, "8 of 32 were used"
     stage.governor.observe(20, 0)
-    assert stage.pass_time(1, 50.0) == 36
+    assert stage.pass_time(1, 50.0) == 64
 
 
 def test_a_relapse_is_remembered(stage: Stage) -> None:
-    """64 -> 32, grown to 40, relapsed: 20, then in quarters to 40, and by one beyond."""
-    ramped(stage)
+    """32 -> 16, back to 32, relapsed: 16, then in quarters to 32, and by one beyond."""
+    assert [stage.governor.step() for _ in range(4)][-1] == 32
     stage.press()
-    stage.governor.step()
-    assert stage.pass_time(20, 50.0) == 40
+    assert stage.governor.step() == 16
+    assert stage.pass_time(8, 50.0) == 32
     stage.press()
-    assert stage.governor.step() == 20
-    assert [stage.pass_time(10, 50.0) for _ in range(6)] == [25, 30, 35, 40, 41, 42]
+    assert stage.governor.step() == 16
+    assert [stage.pass_time(10, 50.0) for _ in range(6)] == [20, 24, 28, 32, 33, 34]
 
 
 def test_the_floor_is_said_once_per_episode(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -277,7 +324,7 @@ def test_a_governor_travels_with_what_it_has_learned(stage: Stage) -> None:
     copy = pickle.loads(pickle.dumps(stage.governor))
     assert copy.size == 15
     assert copy.step() == 15
-    assert copy.bytes_per_unit == 2
+    assert copy.footprint.bytes_per_unit == 2
 
 
 def _later() -> float:

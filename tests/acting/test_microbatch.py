@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import shm_monitor as sm
+from shm_monitor.acting.microbatch import even_part
 from shm_monitor.acting.peak import Memory, PeakMeter, read_memory, reset_peak
 from tests.support.children import run_python
 from tests.support.fake_sampler import FakeSampler
@@ -70,7 +71,7 @@ def test_the_gradient_of_the_slices_is_that_of_the_batch(micro: sm.MicroBatch) -
 
 def test_the_size_is_asked_for_again_before_each_slice(micro: sm.MicroBatch, sampler: FakeSampler) -> None:
     """2 of 64 to begin with, doubled to 0.6 of the 50 bytes left; then 10 are left, so 6 rows in the midst of it."""
-    assert sizes(micro, 62) == [4, 8, 16, 30, 4]
+    assert sizes(micro, 62) == [4, 8, 13, 19, 18], "up to 4, 8, 16, 30, 30, in as few parts as those, all alike"
     found = []
     for (rows,), _, _ in micro.split(range(60)):
         found.append(len(rows))
@@ -81,6 +82,12 @@ def test_the_size_is_asked_for_again_before_each_slice(micro: sm.MicroBatch, sam
     assert found[0] == 30
     assert found[1:-1] == [6] * len(found[1:-1])
     assert sum(found) == 60
+
+
+@pytest.mark.parametrize(("count", "most", "part"), [(256, 77, 64), (256, 64, 64), (13, 6, 5), (6, 6, 6), (1, 100, 1)])
+def test_the_last_slice_is_no_remainder(count: int, most: int, part: int) -> None:
+    """A small one would cost as much as the others of what is fixed."""
+    assert even_part(count, most) == part
 
 
 def test_an_empty_batch_has_no_slices(micro: sm.MicroBatch) -> None:
@@ -136,7 +143,7 @@ micro = sm.MicroBatch(8, reader=sm.attach(sys.argv[1], required=False, timeout=0
 for _ in range(3):
     for (rows,), _, _ in micro.split(range(40)):
         np.ones((len(rows), 1 << 20), np.uint8)
-print(micro.bytes_per_unit)
+print(micro.footprint.bytes_per_unit)
 """
 
 
@@ -154,7 +161,7 @@ def test_what_the_caller_observes_stands(micro: sm.MicroBatch) -> None:
         micro.observe(len(rows), 10 * len(rows))
 
     micro._begin()
-    assert micro.bytes_per_unit == pytest.approx(10)
+    assert micro.footprint.bytes_per_unit == pytest.approx(10)
 
 
 def test_the_memory_of_this_process_is_read() -> None:
