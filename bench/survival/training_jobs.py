@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -25,17 +26,24 @@ from shm_monitor.integrations import transformers as of_transformers
 from shm_monitor.integrations.torch import MicroBatch
 
 STEPS = 8
+LOAD_SECONDS = 1.25
 ROWS, INPUTS, WIDTH = 65_536, 16, 1024  # three activations of 256 MB
 SEQUENCES, TOKENS, VOCABULARY = 224, 32, 8192  # logits of 1 MB a sequence, with loss and gradient 3.5 MB
 MAX_PAUSE_SECONDS = 2.0
 
 
 def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the batches of one run, the same for each."""
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(STEPS):
+    """Yield the batches of one run, the same for each, none sooner than LOAD_SECONDS after the one before."""
+    generator, began = torch.Generator().manual_seed(1), time.monotonic()
+    for number in range(STEPS):
+        wait_for(number, began)
         x = torch.randn(ROWS, INPUTS, generator=generator)
         yield x, x.sum(1, keepdim=True)
+
+
+def wait_for(number: int, began: float) -> None:
+    """Wait until batch *number* of a run that *began* then is there: the run outlasts the neighbour's growth."""
+    time.sleep(max(began + number * LOAD_SECONDS - time.monotonic(), 0.0))
 
 
 def model() -> nn.Module:
@@ -120,6 +128,7 @@ class Sequences(torch.utils.data.Dataset[Any]):
     """Tokens by chance; of some sequences only a part carries loss."""
 
     def __init__(self) -> None:
+        self._began, self._taken = time.monotonic(), 0
         generator = torch.Generator().manual_seed(1)
         self.ids = torch.randint(0, VOCABULARY, (STEPS * SEQUENCES, TOKENS), generator=generator)
 
@@ -127,6 +136,9 @@ class Sequences(torch.utils.data.Dataset[Any]):
         return len(self.ids)
 
     def __getitem__(self, at: int) -> dict[str, torch.Tensor]:
+        if self._taken % SEQUENCES == 0:
+            wait_for(self._taken // SEQUENCES, self._began)
+        self._taken += 1
         labels = self.ids[at].clone()
         labels[: at % 7] = -100
         return {"input_ids": self.ids[at], "labels": labels}

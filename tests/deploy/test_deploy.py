@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,10 +15,12 @@ import yaml
 
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.snapshot.decoder import Decoder
+from tests.support.fake_sampler import FakeSampler
 from tests.support.samples import GPU, MONO_NS, USUAL, WORKERS, sample_of, schema_of
 from tests.support.surroundings import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 DEPLOY = ROOT / "docs" / "deploy"
@@ -164,7 +167,7 @@ def test_the_monitor_has_no_privileges_in_kubernetes(file: str, document: dict[s
     assert monitor["resources"]["limits"]["memory"]
 
 
-@pytest.mark.parametrize("script", ["job.sh", "epilog.sh"])
+@pytest.mark.parametrize("script", ["prolog.sh", "job.sh", "epilog.sh"])
 def test_the_shell_takes_the_scripts_of_slurm(script: str) -> None:
     run("bash", "-n", script, cwd=DEPLOY / "slurm")
 
@@ -191,6 +194,53 @@ def test_a_slurm_job_has_a_sampler_per_node_and_ends_with_its_command(tmp_path: 
     assert done.returncode == 3
     assert done.stdout.strip() == "job-7"
     assert (tmp_path / "started").read_text().strip() == "job-7 run --no-view --no-api"
+
+
+@pytest.fixture
+def prolog(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run the prolog of a node whose ``shm-monitor`` is the given script; notes each time it slept."""
+
+    def run_with(monitor: str) -> subprocess.CompletedProcess[str]:
+        for name, text in (("shm-monitor", monitor), ("sleep", f"echo $1 >> {tmp_path}/slept")):
+            (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+        command = ["bash", str(DEPLOY / "slurm" / "prolog.sh")]
+        environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+    return run_with
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    ["exit 0", "exit 3", "echo usage >&2; exit 2", "echo Traceback >&2; exit 1", "exec no-such-command"],
+    ids=["calm", "no sampler", "another limit", "an error", "not installed"],
+)
+def test_a_prolog_of_slurm_lets_jobs_in_where_nothing_says_that_memory_is_short(
+    prolog: Callable[[str], subprocess.CompletedProcess[str]], monitor: str
+) -> None:
+    """One that fails drains its node."""
+    done = prolog(monitor)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_prolog_of_slurm_waits_half_a_minute_for_calm(
+    prolog: Callable[[str], subprocess.CompletedProcess[str]], name: str, tmp_path: Path
+) -> None:
+    """The real command, of a sampler whose only level of memory is called memory."""
+    real = f'exec {sys.executable} -m shm_monitor "${{@/memory:host/memory}}" --name {name}'
+    sampler = FakeSampler(name, observation_period=4.0)
+    sampler.feed(*[95.0] * 8)
+    pressed = prolog(real)
+    sampler.feed(*[10.0] * 8)
+    calm = prolog(real)
+    sampler.close()
+
+    assert pressed.returncode == 1
+    assert pressed.stderr.startswith("this node is short of memory: PRUNE")
+    assert (tmp_path / "slept").read_text().split() == ["5"] * 6, "and none of it when calm"
+    assert calm.returncode == 0
 
 
 def test_every_setting_in_the_deploy_files_exists() -> None:
