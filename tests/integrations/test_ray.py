@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,6 +148,47 @@ def test_every_gauge_has_a_value(nodes: Nodes) -> None:
     assert found.keys() == GAUGES.keys()
     assert found["shm_monitor_live"] == 1
     assert found["shm_monitor_memory_usage_bytes"] > 0
+
+
+def exported(node: dict[str, Any]) -> dict[str, float]:
+    """Return our gauges as Prometheus scrapes them from the agent of *node*; empty as long as it does not answer."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    except OSError:
+        return {}
+    return {
+        sample.name.removeprefix("ray_"): sample.value
+        for family in families
+        if family.name.removeprefix("ray_") in GAUGES
+        for sample in family.samples
+        if sample.labels["node"] == node["NodeID"]
+    }
+
+
+def exports_all(node: dict[str, Any]) -> bool:
+    return exported(node).keys() == GAUGES.keys()
+
+
+def test_the_agent_of_each_node_exports_its_gauges(nodes: Nodes) -> None:
+    pytest.importorskip("opencensus", reason='Ray\'s agent exports nothing without it; try: pip install "ray[default]"')
+    calm(nodes.first, nodes.second)
+    for node in ray.nodes():
+        until(functools.partial(exports_all, node))
+        assert exported(node)["shm_monitor_live"] == 1
+        assert (
+            exported(node)["shm_monitor_memory_capacity_bytes"] > exported(node)["shm_monitor_memory_usage_bytes"] > 0
+        )
+
+    first, second = sorted(ray.nodes(), key=lambda node: node["NodeID"] == nodes.second)
+    press(nodes.second)
+    until(lambda: exported(second).get("shm_monitor_level", 0) >= sm.Level.PRUNE)
+    until(lambda: exported(second).get("shm_monitor_shed_fraction", 0) > 0)
+    assert exported(first)["shm_monitor_level"] == sm.Level.OK
+    calm(nodes.second)
 
 
 def test_a_node_that_is_killed_takes_its_sampler_along(nodes: Nodes) -> None:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 STORE_BYTES = 80 << 20  # Ray wants at least 75 MB
 NODE = {"num_cpus": 2, "object_store_memory": STORE_BYTES}
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_open_telemetry": "0"}
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_metrics_report_interval_ms": "1000",  # 10 s by default
+}
 WAIT_SECONDS = 60.0
 
 
@@ -47,7 +50,7 @@ def two_nodes() -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
     directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the path of a socket has at most 107 bytes
-    with mock.patch.dict(os.environ, {**child_environment(), **QUIET}), warnings.catch_warnings():
+    with mock.patch.dict(os.environ, {**child_environment(), **ENVIRONMENT}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Ray's own
         cluster = Cluster(
             initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "temp_dir": directory}
