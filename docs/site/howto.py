@@ -11,6 +11,7 @@ CHAPTERS = {  # the file of an example, and of the integration: its chapter in i
     "dask": "Dask",
     "optuna": "Optuna",
     "joblib": "joblib",
+    "celery": "Celery",
     "torch": "PyTorch",
     "lightning": "Lightning",
     "transformers": "transformers and accelerate",
@@ -40,8 +41,10 @@ def _framework(docs: Path, name: str, title: str, written: str) -> str:
     file = next((docs / "examples").glob(f"{EXAMPLES.get(name, name)}_*.py"))
     code = file.read_text(encoding="utf-8")
     told = ast.get_docstring(ast.parse(code)) or ""
-    parts = [f"# {title}", written_here, "## An example", told, f"```python\n{code}```", "## Reference"]
-    return "\n\n".join([*parts, f"::: shm_monitor.integrations.{name}"]) + "\n"
+    parts = [f"# {title}", written_here, "## An example", told, f"```python\n{code}```"]
+    if any((docs.parent / "shm_monitor" / "integrations").glob(f"{name}*")):
+        parts += ["## Reference", f"::: shm_monitor.integrations.{name}"]
+    return "\n\n".join(parts) + "\n"
 
 
 def _deploy(docs: Path) -> str:

@@ -20,6 +20,7 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 # What each needs, and something that it prints.
 NEEDS = {
     "asgi_app": ("starlette", "200"),
+    "celery_calm": ("celery", "10000045"),
     "dask_map": ("distributed", "10000045"),
     "joblib_parallel": ("joblib", "10000045"),
     "lightning_fit": ("lightning", "steps 16"),
