@@ -1,4 +1,4 @@
-"""What docs/http.md shows works as printed: its curl lines, its Python, its unit."""
+"""What docs/http.md and the README show works as printed: the curl lines of both, the Python, the unit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 NAME = f"test-api-docs-{os.getpid()}"
 TEXT = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
-CURLS = re.findall(r"^\$ (curl [^\n]*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CURLS = re.findall(r"^\$ (curl [^\n]*)\n(.*?)^```$", TEXT + README, re.MULTILINE | re.DOTALL)
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
@@ -36,13 +37,13 @@ def server() -> Iterator[ApiProcess]:
 
 
 def test_there_are_examples() -> None:
-    assert len(CURLS) >= 8
+    assert len(CURLS) >= 9
 
 
 @pytest.mark.parametrize(("command", "shown"), CURLS, ids=[command[:60] for command, _ in CURLS])
 def test_a_curl_line_answers_as_shown(server: ApiProcess, command: str, shown: str) -> None:
     """The same fields of a body, the same events; the numbers are those of another machine."""
-    words = shlex.split(command.replace("localhost:8909", f"localhost:{server.port}"))
+    words = shlex.split(re.sub(r"(localhost|127\.0\.0\.1):8909", f"localhost:{server.port}", command))
     done = subprocess.run([*words, "--max-time", "2"], capture_output=True, text=True, check=False)
 
     if "If-None-Match" in command:
