@@ -76,6 +76,8 @@ def throttle(
 def when_pressed(*, reader: Reader | None = None, watch: Iterable[str] = ("memory",)) -> Callable[[F], F]:
     """Return a decorator: the function is called with each :class:`Episode` once, when it begins, from a daemon thread.
 
+    An episode that is open when the function is decorated counts: a restarted worker is called for it within a second.
+
     ::
 
         @sm.when_pressed()

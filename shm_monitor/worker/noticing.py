@@ -1,4 +1,7 @@
-"""Tell functions of a worker when an episode begins, gets worse or ends: one daemon thread per reader."""
+"""Call functions of a worker when an episode begins, gets worse or ends: one daemon thread per reader.
+
+A function that is added during an episode has missed its beginning, as a restarted worker has: it is called, too.
+"""
 
 from __future__ import annotations
 
@@ -23,54 +26,62 @@ if TYPE_CHECKING:
 _log = logging.getLogger("shm_monitor")
 
 
+class _Listener:
+    """One callback, and the state that it was called with last: calm before the first call."""
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
+        self._last: tuple[int, str] | None = None
+
+    def look(self, now: Episode | None) -> None:
+        """Call the function unless it knows of the state *now*."""
+        state = now and (now.number, now.level)
+        if state == self._last:
+            return
+        self._last = state
+        try:
+            self._callback(now)
+        except Exception:  # noqa: BLE001 - whatever a user's function raises, the next change must reach the others
+            _log.exception("a function that is called under pressure raised")
+
+
 class Noticer:
     """The callbacks of one reader, and the thread that calls them, which ends with the reader or the last of them."""
 
     def __init__(self, attachment: Attachment) -> None:
         """Watch what *attachment* watches, once there is a callback."""
         self._attachment = attachment
-        self._callbacks: dict[object, Callback] = {}
+        self._listeners: dict[object, _Listener] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._runs = False
-        self._last: Episode | None = None
 
     def add(self, callback: Callback) -> Callable[[], None]:
-        """Call *callback* at each change from now on; return the function that ends that."""
+        """Call *callback* with the open episode, if there is one, and at each change; return what ends the calls."""
         key = object()
         if self._pid != os.getpid():  # a forked child has no thread, and maybe a lock that nobody will release
-            self._pid, self._runs, self._lock, self._callbacks = os.getpid(), False, threading.Lock(), {}
+            self._pid, self._runs, self._lock, self._listeners = os.getpid(), False, threading.Lock(), {}
         with self._lock:
-            self._callbacks[key] = callback
+            self._listeners[key] = _Listener(callback)
             if not self._runs:
                 self._runs = True
-                self._last = episode(self._attachment)
                 threading.Thread(target=self._run, name="shm-monitor changes", daemon=True).start()
 
         def stop() -> None:
-            self._callbacks.pop(key, None)
+            self._listeners.pop(key, None)
 
         return stop
 
     def _run(self) -> None:
         while True:
             with self._lock:
-                if not self._callbacks or self._attachment.is_closed:
+                if not self._listeners or self._attachment.is_closed:
                     self._runs = False
                     return
-            self._look()
+            now = episode(self._attachment)
+            for listener in list(self._listeners.values()):
+                listener.look(now)
             try:
                 wait(self._attachment, SLICE_SECONDS)
-            except MonitorError:  # on_stale="raise" speaks to who asks, not to who is told
+            except MonitorError:  # of a reader with on_stale="raise": meant for who asks, not for this thread
                 time.sleep(SLICE_SECONDS)
-
-    def _look(self) -> None:
-        now, last = episode(self._attachment), self._last
-        self._last = now
-        if (now and (now.number, now.level)) == (last and (last.number, last.level)):
-            return
-        for callback in list(self._callbacks.values()):
-            try:
-                callback(now)
-            except Exception:  # noqa: BLE001 - whatever a user's function raises, the next change must be told
-                _log.exception("a function told of pressure raised")

@@ -222,7 +222,9 @@ class Reader:
     def on_change(self, callback: Callable[[Episode | None], object]) -> Callable[[], None]:
         """Call *callback* when an episode begins or changes its level, and with None when it ends, until closed.
 
-        From a daemon thread of this reader; not in a forked child, unless it asks for it anew.
+        During an episode the first call is for that one, within a second: a worker that was just restarted has missed
+        its beginning. All calls come from one daemon thread of this reader, also the first. A forked child has no such
+        thread until it calls this itself.
 
         Returns:
             The function that ends the calls.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import queue
 import time
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,12 @@ def test_a_coroutine_may_await_calm_while_others_go_on(
     still_pressed, without_sampler, turns = asyncio.run(ask())
     assert (still_pressed, without_sampler) == (False, True)
     assert len(turns) > 1
+
+
+def test_a_function_is_called_for_the_episode_that_is_open_when_it_is_decorated(pressed: sm.Reader) -> None:
+    called: queue.Queue[sm.Episode] = queue.Queue()
+    sm.when_pressed(reader=pressed)(called.put)
+    assert called.get(timeout=30.0) == pressed.episode()
 
 
 def test_a_function_is_called_once_per_episode(name: str) -> None:

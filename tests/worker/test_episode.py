@@ -145,6 +145,26 @@ def test_a_function_is_told_of_beginning_change_and_end(sampler: FakeSampler, re
     assert told.empty()
 
 
+def test_a_function_that_comes_during_an_episode_is_called_for_it(sampler: FakeSampler, reader: sm.Reader) -> None:
+    """A worker that was restarted under pressure; the second function finds the thread of the first one running."""
+    begun = press(sampler, reader)
+    first: queue.Queue[tuple[str, sm.Episode | None]] = queue.Queue()
+    second: queue.Queue[tuple[str, sm.Episode | None]] = queue.Queue()
+    for calls in (first, second):
+        reader.on_change(lambda found, calls=calls: calls.put((threading.current_thread().name, found)))  # type: ignore[misc] # a default of a lambda
+        assert calls.get(timeout=WAIT_SECONDS) == ("shm-monitor changes", begun)
+    calm(sampler, reader)
+    for calls in (first, second):
+        assert calls.get(timeout=WAIT_SECONDS) == ("shm-monitor changes", None), "and once only"
+
+
+def test_a_function_that_comes_while_calm_is_not_called(sampler: FakeSampler, reader: sm.Reader) -> None:
+    calls: queue.Queue[sm.Episode | None] = queue.Queue()
+    reader.on_change(calls.put)
+    begun = press(sampler, reader)
+    assert calls.get(timeout=WAIT_SECONDS) == begun
+
+
 def test_a_function_that_raises_keeps_no_other_from_being_told(
     sampler: FakeSampler, reader: sm.Reader, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,7 +179,7 @@ def test_a_function_that_raises_keeps_no_other_from_being_told(
     assert told.get(timeout=WAIT_SECONDS) is not None
     calm(sampler, reader)
     assert told.get(timeout=WAIT_SECONDS) is None
-    assert "a function told of pressure raised" in caplog.text
+    assert "a function that is called under pressure raised" in caplog.text
 
 
 def test_the_thread_ends_with_the_last_function_and_with_the_reader(
