@@ -119,6 +119,6 @@ def _timed(call: Callable[[], object], count: int, clock: Callable[[], float]) -
 
 
 def count_for(timed: Callable[[int], float]) -> int:
-    """Return how many calls take about :data:`ROUND_SECONDS`; also warms the call site up."""
+    """Return how many calls take about ``ROUND_SECONDS``; also warms the call site up."""
     seconds = min(timed(_UNROLLED * 3) for _ in range(3))
     return max(int(ROUND_SECONDS / seconds) // _UNROLLED, 1) * _UNROLLED

@@ -1,4 +1,4 @@
-"""One rank of four over gloo that steps with and without an agreed verdict, in turns; for :mod:`bench.integrations`."""
+"""One rank of four over gloo that steps with and without an agreed verdict, in turns; for ``bench.integrations``."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ResourceManager:
 
     The sampler lives as long as the process that owns it: its end, SIGKILL too, ends the sampler, and one of the other
     managers of that name starts the next and owns it, within 2 s (the history begins anew). In a forked child the
-    manager is just a reader and stops nothing. A context manager; :meth:`close` stops only what it owns.
+    manager is just a reader and stops nothing. A context manager; ``close`` stops only what it owns.
 
     Attributes:
         config: the settings in force for a sampler that this manager starts.
@@ -58,9 +58,9 @@ class ResourceManager:
         """Have a sampler run and its first sample readable.
 
         Args:
-            config: None for :meth:`ResourceConfig.load`, which obeys the environment and a ``.env`` file; a
+            config: None for ``ResourceConfig.load``, which obeys the environment and a ``.env`` file; a
                 configuration that was built by its constructor obeys neither.
-            watch: the limits that :attr:`should_prune` asks for; None for the overall verdict.
+            watch: the limits that ``should_prune`` asks for; None for the overall verdict.
 
         Raises:
             SamplerError: the sampler could not start (one of its kinds).
@@ -94,36 +94,36 @@ class ResourceManager:
         return self.reader.level()
 
     def reasons(self) -> tuple[str, ...]:
-        """Return which reasons hold; see :meth:`Reader.reasons`."""
+        """Return which reasons hold; see ``Reader.reasons``."""
         return self.reader.reasons()
 
     def explain(self) -> Explanation:
-        """Return why; see :meth:`Reader.explain`."""
+        """Return why; see ``Reader.explain``."""
         return self.reader.explain()
 
     def snapshot(self) -> Snapshot:
-        """Return one consistent sample of everything; see :meth:`Reader.snapshot`."""
+        """Return one consistent sample of everything; see ``Reader.snapshot``."""
         return self.reader.snapshot()
 
     def headroom(self) -> Headroom:
-        """Return how much is left; see :meth:`Reader.headroom`."""
+        """Return how much is left; see ``Reader.headroom``."""
         return self.reader.headroom()
 
     def shed_fraction(self) -> float:
-        """Return how much to shed, 0 to 1; see :meth:`Reader.shed_fraction`."""
+        """Return how much to shed, 0 to 1; see ``Reader.shed_fraction``."""
         return self.reader.shed_fraction()
 
     def shed_bytes(self) -> int:
-        """Return how many bytes to give back; see :meth:`Reader.shed_bytes`."""
+        """Return how many bytes to give back; see ``Reader.shed_bytes``."""
         return self.reader.shed_bytes()
 
     def present(self, weight: float = 1.0, *, sheddable_bytes: int | None = None) -> None:
-        """Have this process seen by the sampler, and asked for its part alone; see :meth:`Reader.present`."""
+        """Have this process seen by the sampler, and asked for its part alone; see ``Reader.present``."""
         self.reader.present(weight, sheddable_bytes=sheddable_bytes)
         self.should_prune = self.reader.should_prune
 
     def request(self) -> Request | None:
-        """Return what this process is asked for, of those that are present; see :meth:`Reader.request`."""
+        """Return what this process is asked for, of those that are present; see ``Reader.request``."""
         return self.reader.request()
 
     def answer(self, request: Request, shed_bytes: int) -> None:
@@ -131,42 +131,42 @@ class ResourceManager:
         self.reader.answer(request, shed_bytes)
 
     def episode(self) -> Episode | None:
-        """Return the stretch of pressure that lasts now; see :meth:`Reader.episode`."""
+        """Return the stretch of pressure that lasts now; see ``Reader.episode``."""
         return self.reader.episode()
 
     def on_change(self, callback: Callable[[Episode | None], object]) -> Callable[[], None]:
-        """Call *callback* when an episode begins, changes its level or ends; see :meth:`Reader.on_change`."""
+        """Call *callback* when an episode begins, changes its level or ends; see ``Reader.on_change``."""
         return self.reader.on_change(callback)
 
     def paused_while_pressed(self, max_wait: float | None = 60.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Return a decorator whose calls wait until nothing presses; see :meth:`Reader.paused_while_pressed`."""
+        """Return a decorator whose calls wait until nothing presses; see ``Reader.paused_while_pressed``."""
         return self.reader.paused_while_pressed(max_wait)
 
     def outlook(self) -> Outlook:
-        """Return what is left in bytes, and for how long; see :meth:`Reader.outlook`."""
+        """Return what is left in bytes, and for how long; see ``Reader.outlook``."""
         return self.reader.outlook()
 
     def history(
         self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
     ) -> History:
-        """Return the ring as columns; see :meth:`Reader.history`."""
+        """Return the ring as columns; see ``Reader.history``."""
         return self.reader.history(metrics, seconds=seconds, since=since, step=step)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the answer changes; see :meth:`Reader.wait`."""
+        """Block until the answer changes; see ``Reader.wait``."""
         return self.reader.wait(timeout)
 
     async def changed(self, timeout: float | None = None) -> bool:
-        """Await what :meth:`wait` waits for."""
+        """Await what ``wait`` waits for."""
         return await self.reader.changed(timeout)
 
     @property
     def flag_address(self) -> int:
-        """The address of the hot byte, for compiled loops; see :attr:`Reader.flag_address`."""
+        """The address of the hot byte, for compiled loops; see ``Reader.flag_address``."""
         return self.reader.flag_address
 
     def view(self) -> View:
-        """Return the segment as it is now; see :meth:`Reader.view`."""
+        """Return the segment as it is now; see ``Reader.view``."""
         return self.reader.view()
 
     def status(self) -> Status:

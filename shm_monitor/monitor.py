@@ -24,7 +24,7 @@ class ResourceMonitor:
     """Readings on demand, in the scope that this process really has (cgroup limits and all).
 
     Rates (CPU, network) are over the time since the call before, at least 0.1 s: a call that comes sooner waits.
-    For anything that is asked often, or by many processes, a sampler is cheaper: see :class:`ResourceManager`.
+    For anything that is asked often, or by many processes, a sampler is cheaper: see ``ResourceManager``.
     """
 
     def __init__(self) -> None:

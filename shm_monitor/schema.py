@@ -1,8 +1,8 @@
 """What is measured and what can be limited: the tables that a segment carries with it.
 
-A segment describes itself: its schema is the JSON of the :class:`Metric` and :class:`Limit` rows below, so that a
+A segment describes itself: its schema is the JSON of the ``Metric`` and ``Limit`` rows below, so that a
 reader of another build (or a person with ``strings``) knows the meaning, the unit and the source of every number.
-An unknown reading is a NaN whose payload says why (:func:`unknown`), so one column of float64 carries both.
+An unknown reading is a NaN whose payload says why (``unknown``), so one column of float64 carries both.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def unknown(why: Unknown) -> float:
 
 
 def why_unknown(value: float) -> Unknown:
-    """Return the reason that :func:`unknown` put into *value*; a NaN of any other origin is an ``ERROR``."""
+    """Return the reason that ``unknown`` put into *value*; a NaN of any other origin is an ``ERROR``."""
     payload = _WORD.unpack(_FLOAT.pack(value))[0] & 0xFF
     try:
         return Unknown(payload)
@@ -220,7 +220,7 @@ class Schema(NamedTuple):
 
     @classmethod
     def from_json(cls, data: bytes) -> Schema:
-        """Return the schema that :meth:`to_json` wrote.
+        """Return the schema that ``to_json`` wrote.
 
         Raises:
             ValueError: the bytes are no schema (the caller knows the segment's name and says so).

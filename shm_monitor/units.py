@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(number: float | None, unit: str) -> str:
-    """Return *number* with its *unit*, one of :class:`shm_monitor.schema.Metric`.
+    """Return *number* with its *unit*, one of ``shm_monitor.schema.Metric``.
 
     >>> amount(3 * 2**20, "bytes"), amount(97.25, "percent"), amount(None, "bytes")
     ('3.0 MB', '97.2 %', 'unknown')
@@ -75,7 +75,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return *text* as :func:`printable` does, less its newlines, which stay."""
+    """Return *text* as ``printable`` does, less its newlines, which stay."""
     return "\n".join(map(printable, text.split("\n")))
 
 

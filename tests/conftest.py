@@ -90,7 +90,7 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
 
 @pytest.fixture(scope="session")
 def light() -> Iterator[LightSamplers]:
-    """Samplers that start in 10 ms, one zygote for all tests; see :mod:`tests.support.light_sampler`."""
+    """Samplers that start in 10 ms, one zygote for all tests; see ``tests.support.light_sampler``."""
     from tests.support.light_sampler import LightSamplers
 
     with LightSamplers() as made:

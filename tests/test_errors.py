@@ -43,7 +43,7 @@ EXAMPLES = (
 
 
 def in_the_tree(root: type[sm.MonitorError] = sm.MonitorError) -> Iterator[type[sm.MonitorError]]:
-    """Yield every error of :mod:`shm_monitor.errors`."""
+    """Yield every error of ``shm_monitor.errors``."""
     if root.__module__ == errors.__name__:
         yield root
         for kind in root.__subclasses__():

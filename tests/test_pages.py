@@ -1,13 +1,17 @@
-"""What the pages for contributors say of the project is what the project does."""
+"""What the pages say of the project is what the project does, and their links lead somewhere."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.surroundings import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROJECT = ROOT / "pyproject.toml"
 
@@ -25,7 +29,28 @@ def test_the_architecture_page_shows_the_rows_that_import_linter_holds() -> None
 def test_every_file_that_a_page_names_exists(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:shm_monitor|tests|bench|docs)/[\w./]+)`", text))
-    linked = set(re.findall(r"\]\(([\w.]+\.md)\)", text))
 
     assert [one for one in named if not (ROOT / one).exists()] == []
-    assert [one for one in linked if not (ROOT / "docs" / one).exists()] == []
+
+
+PAGES = [*(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    """In a checkout, as a web view of the repository shows it; tests/site looks at the site."""
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", _without_code(page))
+    targets = [((page.parent / file).resolve() if file else page, anchor) for file, anchor in links]
+
+    assert [str(file) for file, _ in targets if not file.exists()] == []
+    assert [anchor for file, anchor in targets if anchor and anchor not in _anchors(file)] == []
+
+
+def _without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return what the headings of *page* are linked to by."""
+    headings = re.findall(r"^#+ (.*)$", _without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,6 +1,6 @@
 """The REST face of shm-monitor: one more reader of the segment, that answers over HTTP.
 
-``uvicorn shm_monitor_api:app`` serves the sampler that ``SHM_MONITOR_NAME`` names; :func:`create_app` builds an
+``uvicorn shm_monitor_api:app`` serves the sampler that ``SHM_MONITOR_NAME`` names; ``create_app`` builds an
 application with settings of its own. ``shm-monitor api`` does the same with a server whose limits are set for it.
 """
 

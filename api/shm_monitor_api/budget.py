@@ -55,7 +55,7 @@ class Guest(Protocol):
 
 
 class Seat:
-    """One connection's place; :attr:`guest` changes as the connection grows up.
+    """One connection's place; ``guest`` changes as the connection grows up.
 
     Attributes:
         guest: what ends when the seat is taken away.

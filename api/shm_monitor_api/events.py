@@ -79,11 +79,11 @@ class EventStream:
         self._liveness: Liveness | None = None
 
     def start(self) -> None:
-        """Let clients in, after :meth:`stop` again."""
+        """Let clients in, after ``stop`` again."""
         self._stopped = False
 
     def take_seat(self) -> bool:
-        """Count one more client, if there is room; :meth:`leave` gives the seat back."""
+        """Count one more client, if there is room; ``leave`` gives the seat back."""
         if self.clients >= self._max_clients or self._stopped:
             return False
         self.clients += 1

@@ -46,7 +46,7 @@ class Replayer:
     """The process that answers, started when it is needed. For threads; each question waits for the one before.
 
     Attributes:
-        lingers: whether the process stays for a while after an answer; who sets it calls :meth:`close`.
+        lingers: whether the process stays for a while after an answer; who sets it calls ``close``.
     """
 
     def __init__(self, *, linger_seconds: float = LINGER_SECONDS) -> None:

@@ -1,7 +1,7 @@
 """End the streams when the server is asked to stop: it would wait for them for ever.
 
 A server handles its signals itself; here they are only heard first. That works under any server that uses
-:mod:`signal`, as uvicorn does, and needs no change to it.
+``signal``, as uvicorn does, and needs no change to it.
 """
 
 from __future__ import annotations

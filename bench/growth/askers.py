@@ -1,7 +1,7 @@
 """Workers that ask one sampler all at once. Usage: python -m bench.growth.askers NAME COUNT SECONDS
 
 Forked, so that an Event can be shared and 256 of them fit. Each times short stretches of each question by its own CPU
-clock, in turns. Standard output: one line of JSON, :class:`Asked`.
+clock, in turns. Standard output: one line of JSON, ``Asked``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Samplers in this process whose windows are full. Usage: python -m bench.growth.filling KERNELS SAMPLES ...
 
 For each window, CPU seconds of one more sample, and the memory that the sampler took; all windows in turns.
-Standard output: one line of JSON, :class:`Filled`.
+Standard output: one line of JSON, ``Filled``.
 """
 
 from __future__ import annotations

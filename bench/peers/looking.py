@@ -1,7 +1,7 @@
 """One look as a peer takes it, in turns with ours in the same process. Usage: python -m bench.peers.looking PEER
 
 A process for each peer: their libraries are large, and some bring event loops and threads. Standard output: one line of
-JSON, :class:`Looked`; exit status 3, and why on standard error, where the peer is not installed.
+JSON, ``Looked``; exit status 3, and why on standard error, where the peer is not installed.
 """
 
 from __future__ import annotations

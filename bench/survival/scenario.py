@@ -63,7 +63,7 @@ class Scenario(NamedTuple):
         text: what is done, in words.
         contenders: in the order of the table.
         cost: which of the numbers of a run says what the work took, where it is not its ``seconds``.
-        lines: the lines of the section below *text*, where they are not those of :mod:`bench.survival.page`.
+        lines: the lines of the section below *text*, where they are not those of ``bench.survival.page``.
     """
 
     order: float

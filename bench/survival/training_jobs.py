@@ -96,7 +96,7 @@ class Line(lightning.LightningModule):
 
 
 class Batches(torch.utils.data.IterableDataset[Any]):
-    """:func:`batches` as a data set of whole batches."""
+    """``batches`` as a data set of whole batches."""
 
     def __iter__(self) -> Iterator[Any]:
         return batches()

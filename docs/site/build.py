@@ -24,6 +24,7 @@ FROM_OUTSIDE = {
     "tables.md": ROOT / "bench" / "tables.md",
     "changelog.md": ROOT / "CHANGELOG.md",
 }
+SEARCHES_IN_FILES = "iframe-worker.js"
 LINKS = {
     "../README.md": "index.md",
     "../bench/README.md": "measured.md",
@@ -39,14 +40,14 @@ def main(arguments: list[str]) -> int:
     place = Path(arguments[0] if arguments else ROOT / "build" / "docs").resolve()
     stage(place)
     zensical = Path(sys.executable).with_name("zensical")
+    if not zensical.exists():
+        raise ModuleNotFoundError(name="zensical")
     done = subprocess.run(
         [zensical, "build", "--strict", "--clean"], cwd=place, check=False, capture_output=True, text=True
     )
     if done.returncode:
         print(_told(done.stdout + done.stderr), file=sys.stderr)
     else:
-        for page in (place / "site").rglob("*.html"):
-            page.write_text(without_roles(page.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"the site: {place / 'site' / 'index.html'}")
     return done.returncode
 
@@ -56,6 +57,7 @@ def stage(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
     source = place / "src"
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("site", "mkdocs.yml", "__pycache__"))
+    shutil.copy(Path(__file__).with_name(SEARCHES_IN_FILES), source)
     for name, file in FROM_OUTSIDE.items():
         shutil.copy(file, source / name)
     generated = {**howto.pages(DOCS), **reference.pages()}
@@ -72,11 +74,6 @@ def stage(place: Path) -> None:
 def with_links(text: str) -> str:
     """Return *text* with its links out of docs/ led to a page."""
     return re.sub(r"\]\(([^)#\s]+)", lambda found: f"]({LINKS.get(found[1], found[1].removeprefix('docs/'))}", text)
-
-
-def without_roles(text: str) -> str:
-    """Return a page without Sphinx' roles, which our docstrings have and mkdocstrings leaves as text."""
-    return re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", text)
 
 
 def _told(text: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import shm_monitor
@@ -88,25 +91,33 @@ def http() -> str:
     for path, methods in document["paths"].items():
         for method, one in methods.items():
             parts += [f"## {method.upper()} {path}", one.get("description") or one.get("summary", "")]
-            parts += _table("parameter", "meaning", [_parameter(each) for each in one.get("parameters", ())])
-            parts += _table("status", "answer", [_answer(*each) for each in one["responses"].items()])
+            parts += _table(("parameter", "meaning"), [_parameter(each) for each in one.get("parameters", ())])
+            parts += _table(("status", "answer"), [_answer(*each) for each in one["responses"].items()])
     parts.append("# Bodies")
     for name, schema in sorted(document["components"]["schemas"].items()):
-        parts += [f"## {name}", schema.get("description", "")]
+        head, meaning = _described(schema.get("description", ""))
+        parts += [f"## {name}", head]
         required = set(schema.get("required", ()))
-        fields = schema.get("properties", {}).items()
-        parts += _table(
-            "field",
-            "type",
-            [(f"`{key}`{' ' if key in required else ' (may be missing)'}", _type(each)) for key, each in fields],
-        )
+        rows = [
+            (f"`{key}`{'' if key in required else ' (may be missing)'}", _type(each), meaning.get(key, ""))
+            for key, each in schema.get("properties", {}).items()
+        ]
+        parts += _table(("field", "type", "meaning"), rows)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(left: str, right: str, rows: list[tuple[str, str]]) -> list[str]:
+def _described(docstring: str) -> tuple[str, dict[str, str]]:
+    """Return what comes before the fields in a docstring, and the meaning of each field."""
+    head, _, fields = inspect.cleandoc(docstring).partition("\n\nArgs:\n")
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", fields, re.MULTILINE)
+    return head, {key: " ".join(words.split()) for key, words in found}
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
-    return ["\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {one} | {_cell(two)} |" for one, two in rows)])]
+    lines = [head, ("---",) * len(head), *((first, *map(_cell, rest)) for first, *rest in rows)]
+    return ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
 
 
 def _parameter(one: dict[str, Any]) -> tuple[str, str]:

@@ -44,7 +44,7 @@ class Admission:
         places: taking one is entering, as long as neither the time of *next_look* has come nor *ask* says True.
         next_look: by the clock.
         ask: whether it presses.
-        outstanding: tasks that are looked at; of others :meth:`leave` has to be called.
+        outstanding: tasks that are looked at; of others ``leave`` has to be called.
         task_bytes: what a task was seen to take; 0 as long as nothing was.
     """
 

@@ -32,7 +32,7 @@ def calm(max_wait: float | None = 60.0, *, reader: Reader | None = None) -> bool
 
 
 async def calm_async(max_wait: float | None = 60.0, *, reader: Reader | None = None) -> bool:
-    """Await what :func:`calm` waits for."""
+    """Await what ``calm`` waits for."""
     if reader is not None:
         return await wait_for_calm_async(reader, max_wait)
     with of_memory() as own:
@@ -40,7 +40,7 @@ async def calm_async(max_wait: float | None = 60.0, *, reader: Reader | None = N
 
 
 class Throttled:
-    """An iterable that waits for calm before each of its items, and has their number; made by :func:`throttle`."""
+    """An iterable that waits for calm before each of its items, and has their number; made by ``throttle``."""
 
     def __init__(self, iterable: Iterable[T], reader: Reader, max_wait: float | None, min_running: int) -> None:
         """Wait by *reader*."""
@@ -68,13 +68,13 @@ def throttle(
 
     For whatever takes its tasks one by one from an iterator: ``Pool.imap``, ``joblib.Parallel`` (with ``batch_size=1``
     and ``pre_dispatch`` as small as the number of jobs), a loop. The first *min_running* items never wait, so that
-    something always runs. Where tasks are large, :class:`shm_monitor.BoundedExecutor` also predicts.
+    something always runs. Where tasks are large, ``shm_monitor.BoundedExecutor`` also predicts.
     """
     return Throttled(iterable, of_memory() if reader is None else reader, max_wait, min_running)
 
 
 def when_pressed(*, reader: Reader | None = None, watch: Iterable[str] = ("memory",)) -> Callable[[F], F]:
-    """Return a decorator: the function is called with each :class:`Episode` once, when it begins, from a daemon thread.
+    """Return a decorator: the function is called with each ``Episode`` once, when it begins, from a daemon thread.
 
     An episode that is open when the function is decorated counts: a restarted worker is called for it within a second.
 

@@ -47,7 +47,7 @@ SIGHT_SAMPLES = 5  # with 15 jobs per core a slice took 2 s, a neighbour 300 MB 
 
 
 class Governor:
-    """Says before each unit of work how large it may be: ``size = governor.step()``; told after it by :meth:`observe`.
+    """Says before each unit of work how large it may be: ``size = governor.step()``; told after it by ``observe``.
 
     Safe from any number of threads; survives fork; pickles with what it has learned. Costs, calm, about the price of
     two questions. Raises nothing for what a sampler does (but for a reader with ``on_stale="raise"``): without one the
@@ -56,8 +56,8 @@ class Governor:
     Attributes:
         full: the size without pressure.
         floor: the smallest size, whatever presses.
-        size: what :meth:`step` said last.
-        footprint: what work of so many units takes, as learned by :meth:`observe`; its ``bytes_per_unit`` is 0 before.
+        size: what ``step`` said last.
+        footprint: what work of so many units takes, as learned by ``observe``; its ``bytes_per_unit`` is 0 before.
         trouble: ``floor`` when the smallest size is reached and it still presses, ``external`` when two cuts had no
             effect, so that the pressure is not ours; else empty. Each is logged once per episode.
     """

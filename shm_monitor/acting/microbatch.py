@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MicroBatch(Governor):
-    """A :class:`Governor` whose units are the rows of a batch, and which measures by itself what a row takes.
+    """A ``Governor`` whose units are the rows of a batch, and which measures by itself what a row takes.
 
     ::
 
@@ -29,7 +29,7 @@ class MicroBatch(Governor):
     """
 
     def __init__(self, full: int, **settings: Any) -> None:
-        """Take what :class:`Governor` takes."""
+        """Take what ``Governor`` takes."""
         super().__init__(full, **settings)
         self._meter = PeakMeter()
         self._observed = False
@@ -79,7 +79,7 @@ class MicroBatch(Governor):
                 self.footprint.warn(units, self._meter.end(units))
 
     def observe(self, units: int, peak_bytes: float) -> None:
-        """Learn as :meth:`Governor.observe`, in place of what would be measured of this slice."""
+        """Learn as ``Governor.observe``, in place of what would be measured of this slice."""
         self._observed = True
         super().observe(units, peak_bytes)
 

@@ -38,7 +38,7 @@ class Outstanding:
         return _drop_ended(self._quiet) + _drop_ended(self._heard)
 
     def take_first_ended(self) -> int:
-        """Return as :meth:`take_ended`, of those that ended in the order in which they began: a look at each once."""
+        """Return as ``take_ended``, of those that ended in the order in which they began: a look at each once."""
         futures, count = self._quiet, 0
         while futures:
             if not _has_ended(futures[0]()):

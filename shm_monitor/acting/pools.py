@@ -28,7 +28,7 @@ _AHEAD = 2  # map() keeps so many times the limit in flight: enough that no work
 
 
 class BoundedExecutor(Executor):
-    """Submits to another executor, and blocks in :meth:`submit` while there is no room for one more task.
+    """Submits to another executor, and blocks in ``submit`` while there is no room for one more task.
 
     ::
 
@@ -113,7 +113,7 @@ class BoundedExecutor(Executor):
         return future
 
     def _inner_submit(self) -> Callable[..., Future[Any]]:
-        """Return how a task is given to the executor behind: such that :meth:`_is_inside` knows it again."""
+        """Return how a task is given to the executor behind: such that ``_is_inside`` knows it again."""
         submit: Callable[..., Future[Any]] = self._executor.submit
         if isinstance(self._executor, ProcessPoolExecutor) or self._knows_its_threads():
             return submit
@@ -141,7 +141,7 @@ class BoundedExecutor(Executor):
 
         Args:
             fn: called with one item of each iterable.
-            iterables: as for :func:`map`.
+            iterables: as for ``map``.
             timeout: seconds from the call to each result, else TimeoutError.
             chunksize: items per task.
         """
@@ -163,7 +163,7 @@ class BoundedExecutor(Executor):
                 future.cancel()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut down the executor behind; who waits in :meth:`submit` gets a RuntimeError."""
+        """Shut down the executor behind; who waits in ``submit`` gets a RuntimeError."""
         self._admission.close()
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 

@@ -55,7 +55,7 @@ class AgreedVerdict:
 
         Args:
             reader: of this rank; a node's own pressure counts for all.
-            group: a process group of ``torch.distributed``, one rank of :class:`HostRanks`, anything with
+            group: a process group of ``torch.distributed``, one rank of ``HostRanks``, anything with
                 ``allreduce_max(byte)``; None for torch's default group where one is initialised, else for one rank.
             every: steps between two rounds; what is agreed is at most two rounds old.
             timeout: seconds to wait for a round.
@@ -131,14 +131,14 @@ class HostRanks:
         self._table: Any = (context or multiprocessing.get_context()).RawArray("Q", count * WINDOW)
 
     def rank(self, number: int) -> HostRank:
-        """Return what rank *number*, from 0 on, gives to its :class:`AgreedVerdict`."""
+        """Return what rank *number*, from 0 on, gives to its ``AgreedVerdict``."""
         if not 0 <= number < self.count:
             raise ValueError(f"rank {number}; allowed is 0 to {self.count - 1}")
         return HostRank(self._table, self.count, number)
 
 
 class HostRank:
-    """One rank of :class:`HostRanks`."""
+    """One rank of ``HostRanks``."""
 
     def __init__(self, table: Any, count: int, number: int) -> None:
         """Write the words of rank *number* in *table*."""

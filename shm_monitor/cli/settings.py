@@ -20,7 +20,7 @@ def load(given: argparse.Namespace) -> ResourceConfig:
     """Return the configuration that the options, the environment and the ``.env`` file give.
 
     Raises:
-        ConfigError: see :meth:`ResourceConfig.load`.
+        ConfigError: see ``ResourceConfig.load``.
     """
     return ResourceConfig.load(given.env_file, None, **overrides(given))
 

@@ -57,10 +57,7 @@ def meanings() -> dict[str, str]:
     """Return what each setting means, from the docstring that has them all."""
     text = (inspect.getdoc(ResourceConfig) or "").partition("Raises:")[0]
     entries = _ENTRY.findall(textwrap.indent(text, "    "))
-    plain = {
-        key: re.sub(r":attr:`(\w+)`|``(.*?)``", r"\1\2", " ".join(words.split())).replace("None:", "empty:")
-        for key, words in entries
-    }
+    plain = {key: " ".join(words.split()).replace("``", "").replace("None:", "empty:") for key, words in entries}
     return {key: words[:1].upper() + words[1:] for key, words in plain.items()}
 
 

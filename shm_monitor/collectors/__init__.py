@@ -1,6 +1,6 @@
-"""What can be measured here: :func:`discover` returns the collectors, each of them one source.
+"""What can be measured here: ``discover`` returns the collectors, each of them one source.
 
-They import nothing of ours but :mod:`shm_monitor.schema` and :mod:`shm_monitor.errors`.
+They import nothing of ours but ``shm_monitor.schema`` and ``shm_monitor.errors``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading the kernel's text files cheaply, and saying why a number could not be had.
 
-A reading is a float; a missing one is the NaN of :func:`shm_monitor.schema.unknown`. Arithmetic need not keep the
-payload of a NaN, so what is computed from readings goes through :func:`difference`, :func:`total` or :class:`Rate`.
+A reading is a float; a missing one is the NaN of ``shm_monitor.schema.unknown``. Arithmetic need not keep the
+payload of a NaN, so what is computed from readings goes through ``difference``, ``total`` or ``Rate``.
 """
 
 from __future__ import annotations

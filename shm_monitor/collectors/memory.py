@@ -201,7 +201,7 @@ class MemoryCollector:
         return [rows[0], *(found.get(depth, _ABSENT) for depth in self._depths)]
 
     def _values(self, row: _LevelRow) -> tuple[float, ...]:
-        """Return the numbers of *row* in the order of :func:`level_metrics`."""
+        """Return the numbers of *row* in the order of ``level_metrics``."""
         usage, limit = row.reading
         if not is_known(limit):
             usage = limit  # of a usage without a capacity, nothing limits it

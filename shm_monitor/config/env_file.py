@@ -65,7 +65,7 @@ def lines(env_file: EnvFile) -> list[Line]:
     """Return the lines of the file that *env_file* stands for.
 
     Args:
-        env_file: a path; None for the nearest (:func:`nearest`); ``False``, ``""`` and ``/dev/null`` for none.
+        env_file: a path; None for the nearest (``nearest``); ``False``, ``""`` and ``/dev/null`` for none.
 
     Raises:
         ConfigError: a named file that cannot be read or is not to be believed; one that is no text or too long.

@@ -1,4 +1,4 @@
-"""ResourceConfig: every setting of the sampler, frozen and checked, with one door in (:meth:`ResourceConfig.load`)."""
+"""ResourceConfig: every setting of the sampler, frozen and checked, with one door in (``ResourceConfig.load``)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST_MARGIN_SLOTS = 8
 class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to measure, what is too much, and where to publish it.
 
-    The constructor takes its arguments and the defaults and nothing else: only :meth:`load` reads the environment and a
+    The constructor takes its arguments and the defaults and nothing else: only ``load`` reads the environment and a
     ``.env`` file, as ``ResourceManager()`` without a configuration does.
 
     Args:
@@ -43,7 +43,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         name: what workers attach to.
         on_stale: what readers answer without a live sampler: never, always, hold, raise.
         stale_after: seconds without a sign of life after which a sampler counts as hung; None: see
-            :attr:`stale_after_seconds`.
+            ``stale_after_seconds``.
         scope: whose memory and CPU count: auto, host, a cgroup path, ``pid:N`` (that process's cgroup).
         interfaces: network interfaces that count, by name or shell pattern; empty: all but loopback and virtual ones.
         mounts: mount points whose space is measured.
@@ -146,7 +146,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def explain(env_file: EnvFile = None, environ: Mapping[str, str] | None = None, **overrides: object) -> list[Setting]:
-    """Return every setting that :meth:`ResourceConfig.load` with the same arguments obeys, with its origin.
+    """Return every setting that ``ResourceConfig.load`` with the same arguments obeys, with its origin.
 
     Raises:
         ConfigError: as ``load`` does.

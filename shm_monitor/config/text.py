@@ -13,7 +13,7 @@ def text_of(path: str) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: more than :data:`BYTES_MAX`, or no text.
+        ValueError: more than ``BYTES_MAX``, or no text.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
     try:
@@ -27,7 +27,7 @@ def read_all(fd: int) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: more than :data:`BYTES_MAX`.
+        ValueError: more than ``BYTES_MAX``.
     """
     with os.fdopen(fd, "rb", closefd=False) as file:
         data = file.read(BYTES_MAX + 1)

@@ -111,7 +111,7 @@ class Decider:
     """Decides each sample over all limits, and logs one line when a limit begins to press and one when it ends.
 
     Attributes:
-        words: shape (K,), the verdict word of each limit after the last :meth:`decide`.
+        words: shape (K,), the verdict word of each limit after the last ``decide``.
     """
 
     def __init__(self, rules: Sequence[Rule], *, period_seconds: float, horizon_seconds: float) -> None:

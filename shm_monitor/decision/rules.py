@@ -16,7 +16,7 @@ _HOST_DEPTH = 1e9
 
 
 class LimitConfig(Protocol):
-    """The settings that make limits; :class:`shm_monitor.config.resource.ResourceConfig` has them."""
+    """The settings that make limits; ``shm_monitor.config.resource.ResourceConfig`` has them."""
 
     @property
     def enabled(self) -> bool: ...

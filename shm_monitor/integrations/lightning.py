@@ -1,6 +1,6 @@
 """Lightning: a callback that pauses under pressure, and stops all ranks at the same step with a checkpoint.
 
-And :func:`accumulate`, for modules with manual optimization that cut their batches.
+And ``accumulate``, for modules with manual optimization that cut their batches.
 """
 
 from __future__ import annotations

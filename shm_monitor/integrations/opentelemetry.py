@@ -1,6 +1,6 @@
 """Observable gauges of the newest sample, named by OpenTelemetry's semantic conventions.
 
-The conventions for system and hardware metrics are still moving, so every name is in one table, :data:`GAUGES`.
+The conventions for system and hardware metrics are still moving, so every name is in one table, ``GAUGES``.
 Source: https://opentelemetry.io/docs/specs/semconv/system/ (system, 1.37), .../hardware/gpu (hw.gpu).
 """
 
@@ -81,7 +81,7 @@ GAUGES = (
 
 
 def instrument(*, reader: Reader | None = None, provider: MeterProvider | None = None) -> None:
-    """Register every gauge of :data:`GAUGES`; each collection reads the newest sample.
+    """Register every gauge of ``GAUGES``; each collection reads the newest sample.
 
     Args:
         reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names, which may come later.

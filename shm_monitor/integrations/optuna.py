@@ -35,7 +35,7 @@ POLL_SECONDS = 0.2
 
 
 class Requeued(Exception):
-    """This trial has given up, and another with its parameters waits in the queue; raised by :func:`requeue`."""
+    """This trial has given up, and another with its parameters waits in the queue; raised by ``requeue``."""
 
 
 def requeue(trial: optuna.Trial, *, max_requeues: int = 3) -> None:
@@ -49,7 +49,7 @@ def requeue(trial: optuna.Trial, *, max_requeues: int = 3) -> None:
         max_requeues: how often the same parameters may come back; then the trial goes on.
 
     Raises:
-        Requeued: unless the parameters have come back often enough; :class:`Admitted` understands it.
+        Requeued: unless the parameters have come back often enough; ``Admitted`` understands it.
     """
     before = int(trial.user_attrs.get(REQUEUES, 0))
     if before >= max_requeues:
@@ -81,7 +81,7 @@ class Admitted:
 
         Args:
             objective: as ``Study.optimize`` takes it.
-            jobs: how many at once at most; a :class:`Governor` learns how many fit.
+            jobs: how many at once at most; a ``Governor`` learns how many fit.
             max_wait: seconds after which a trial begins whatever presses.
             min_running: so many may always run.
             reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
@@ -123,5 +123,5 @@ class Admitted:
 
 
 def admitted(objective: Objective, **options: Any) -> Admitted:
-    """Return *objective* with its trials waiting for room; options as :class:`Admitted`."""
+    """Return *objective* with its trials waiting for room; options as ``Admitted``."""
     return Admitted(objective, **options)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class MicroBatch(_MicroBatch):
-    """:class:`shm_monitor.MicroBatch` that knows modules: gradients are exchanged once per batch, not per slice.
+    """``shm_monitor.MicroBatch`` that knows modules: gradients are exchanged once per batch, not per slice.
 
     ::
 

@@ -1,6 +1,6 @@
 """transformers' Trainer: pause, agreed stop with a checkpoint, and batches in as many slices as memory allows.
 
-And :func:`accumulate` for loops over accelerate.
+And ``accumulate`` for loops over accelerate.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Kernel:
     """One function and the one signature it is compiled for.
 
     Attributes:
-        run: what to call; the interpreted function until :meth:`compile` is done, with the same results.
+        run: what to call; the interpreted function until ``compile`` is done, with the same results.
         is_compiling: true from the moment that somebody has taken it upon himself to compile it, or not to.
         name: of the function.
     """
@@ -66,7 +66,7 @@ class Kernel:
 
     @property
     def is_compiled(self) -> bool:
-        """True when :attr:`run` is the compiled function."""
+        """True when ``run`` is the compiled function."""
         return self.run is not self._function
 
     def compile(self) -> None:
@@ -161,7 +161,7 @@ def stamped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _called_by(function: Callable[..., Any]) -> set[FunctionType]:
-    """Return what *function* calls of :func:`callable_from_kernels`, and what that calls."""
+    """Return what *function* calls of ``callable_from_kernels``, and what that calls."""
     found: set[FunctionType] = set()
     ahead = [function]
     while ahead:

@@ -1,7 +1,7 @@
 """Compiled kernels without their compiler: numba's object code, placed and linked here, called through ctypes.
 
 Loading a kernel from numba's cache costs 110 MB of private memory, llvmlite's library alone 39; the code itself is
-20 KB. So a child compiles (:mod:`~shm_monitor.kernels.compile_ahead`), rehearses what is done here, and hands over the
+20 KB. So a child compiles (``compile_ahead``), rehearses what is done here, and hands over the
 bytes. What is not understood is refused, and the caller has numba load it.
 
 Only what numba 0.61 and later emit for x86-64 is linked: absolute and relative words, within the object or to a few
@@ -215,7 +215,7 @@ class Native:
     """
 
     def __init__(self, code: ObjectCode) -> None:
-        """Link *code*; raises what :class:`Linked` raises."""
+        """Link *code*; raises what ``Linked`` raises."""
         self._linked = Linked(code)
         self._result = ctypes.c_int64()
         self._error = ctypes.c_void_p()

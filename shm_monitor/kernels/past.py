@@ -1,6 +1,6 @@
 """What a limit remembers of its readings: buckets of a sixteenth of the period, and the newest ones as they are.
 
-Called by the kernel of :mod:`shm_monitor.kernels.decide`, compiled into it, and as good uncompiled.
+Called by the kernel of ``shm_monitor.kernels.decide``, compiled into it, and as good uncompiled.
 
 Source: docs/decisions.md, which says why each constant is what it is.
 """

@@ -1,4 +1,4 @@
-"""The kernel ``run``: :mod:`shm_monitor.kernels.decide` over a whole trace, as a replay has it."""
+"""The kernel ``run``: ``shm_monitor.kernels.decide`` over a whole trace, as a replay has it."""
 
 # ruff: noqa: PLR0913, PLR0917  a kernel takes arrays one by one
 
@@ -36,7 +36,7 @@ def run(
         words, verdicts: results for each row, shapes (n, limits) and (n,); of the verdicts bit 0 is read.
         bars: result, shape (n, limits, BARS_WIDTH): limit, target, capacity, seconds to the end, mean and number of
             episodes as they were.
-        columns, bounds, timing, buckets, recent, state: as for :func:`decide`.
+        columns, bounds, timing, buckets, recent, state: as for ``decide``.
     """
     now, wait = np.zeros(state.shape[0], np.uint64), np.empty(1)
     if start > 0:

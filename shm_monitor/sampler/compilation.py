@@ -42,7 +42,7 @@ CHILD_SECONDS = 300.0  # it compiles for 4 s at full speed, and its priority is 
 
 
 def leave_interpreted() -> None:
-    """Have the kernels of a sample run interpreted until :func:`begin` has others; call it before they are used."""
+    """Have the kernels of a sample run interpreted until ``begin`` has others; call it before they are used."""
     for kernel in of_one_sample():
         kernel.is_compiling = True
 

@@ -48,7 +48,7 @@ class DeadManSwitch:
     """One such timer. A forked child does not inherit it, and it ends with exec."""
 
     def __init__(self) -> None:
-        """Make it; it is armed by the first :meth:`push_back`.
+        """Make it; it is armed by the first ``push_back``.
 
         Raises:
             OSError: this kernel has no such timer, or refuses one (seccomp, RLIMIT_SIGPENDING).

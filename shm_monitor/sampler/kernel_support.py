@@ -24,8 +24,8 @@ class KernelSupport(NamedTuple):
     """What the kernel does; where it does not do both, readers ask the clock.
 
     Args:
-        marks_death: it marks the flags of a thread that ended (:mod:`shm_monitor.sampler.robust`).
-        ends_hang: it ends a process that hangs (:mod:`shm_monitor.sampler.deadman`).
+        marks_death: it marks the flags of a thread that ended (``shm_monitor.sampler.robust``).
+        ends_hang: it ends a process that hangs (``shm_monitor.sampler.deadman``).
     """
 
     marks_death: bool

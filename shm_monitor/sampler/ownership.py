@@ -1,6 +1,6 @@
 """Own a segment: take over what a dead sampler left, or make a new one and retire the old.
 
-Call everything here with the :class:`~shm_monitor.lock.Lock` of the name held.
+Call everything here with the ``Lock`` of the name held.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class OwnedSegment:
 
     Attributes:
         header: as planned for this schema; ``pid`` and the times are the caller's to write.
-        memory: all bytes, writable; release every view of it before :meth:`close`.
+        memory: all bytes, writable; release every view of it before ``close``.
         taken_over: true when the ring, the flags and the head of a dead sampler go on.
     """
 

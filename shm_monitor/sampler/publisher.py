@@ -64,7 +64,7 @@ class Publisher:
 
     Attributes:
         ring: structured array, shape (slot_count,), the live memory; sample n is at ``n % slot_count``.
-        record: structured array, shape (1,), private: what :meth:`publish` will copy.
+        record: structured array, shape (1,), private: what ``publish`` will copy.
         head: the number of the newest complete sample; 0 before the first.
     """
 
@@ -83,7 +83,7 @@ class Publisher:
         """Open the segment of *name* for this thread; its lock must be held.
 
         Where *support* says that the kernel ends a process that hangs, it will end this one unless samples follow each
-        other within *stale_after_ns*, from the first one to :meth:`close`.
+        other within *stale_after_ns*, from the first one to ``close``.
 
         Raises:
             NoSpaceError: shared memory is full.
@@ -162,7 +162,7 @@ class Publisher:
             self._switch.push_back(mono_ns + self._stale_after_ns)
 
     def check_fence(self) -> None:
-        """Raise :class:`FencedError` unless the segment still bears this sampler's epoch, and its name. 2 us."""
+        """Raise ``FencedError`` unless the segment still bears this sampler's epoch, and its name. 2 us."""
         if self._segment.word(layout.EPOCH_OFFSET) != self.epoch:
             raise FencedError(f"another sampler has the segment {self._segment.name!r}")
         if self._segment.lost_its_name():

@@ -1,7 +1,7 @@
 """Have the kernel mark the flags when the sampling thread ends, however it ends.
 
 The thread registers a list whose entries point at its flag words. At its exit, ``_exit``, exec, SIGKILL or OOM kill the
-kernel walks the list and sets :data:`flags.DIED` in each word that still bears the thread's id.
+kernel walks the list and sets ``flags.DIED`` in each word that still bears the thread's id.
 Measured: 44 us from ``kill()`` to a reader that sees it.
 Source: set_robust_list(2), Documentation/locking/robust-futex-ABI.rst.
 """
@@ -30,12 +30,12 @@ class RobustList:
     """
 
     def __init__(self, first_word: int, count: int, *, owner: object) -> None:
-        """Register *count* words, from the address *first_word* on, one per :data:`FLAG_STRIDE`, for this thread.
+        """Register *count* words, from the address *first_word* on, one per ``FLAG_STRIDE``, for this thread.
 
         Args:
             first_word: its address.
             count: how many.
-            owner: what keeps the words mapped; kept alive until :meth:`forget`, past the end of the interpreter.
+            owner: what keeps the words mapped; kept alive until ``forget``, past the end of the interpreter.
 
         Raises:
             OSError: this kernel has no robust futexes, or refuses them (seccomp).

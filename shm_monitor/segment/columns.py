@@ -31,7 +31,7 @@ class TrackColumns:
     Attributes:
         names: the columns, in the order in which they are read.
         values: ``values(slot, offset)``: the columns as floats; *offset* is where the track begins
-            (:meth:`~shm_monitor.segment.layout.SlotLayout.track`).
+            (``track``).
         words: the same as integers, of the columns that there are: for comparing, as no NaN equals another.
     """
 

@@ -1,7 +1,7 @@
 """The side file ``NAME~episodes``: lines that a sampler appends and that stay when it ends; whoever likes reads them.
 
 It is opened for each append, so that a log that was removed or replaced meanwhile costs nothing but its past. At
-:data:`SIZE_MAX_BYTES` it is replaced, whole, by its newer half. What a killed sampler left half-written is a line of
+``SIZE_MAX_BYTES`` it is replaced, whole, by its newer half. What a killed sampler left half-written is a line of
 its own to the next one, and no line to a reader.
 """
 
@@ -63,7 +63,7 @@ def state_of(name: str) -> tuple[int, int]:
 
 
 def _newer_half(data: bytes) -> bytes:
-    """Return the lines of the last half of :data:`SIZE_MAX_BYTES`, less what is torn at either end."""
+    """Return the lines of the last half of ``SIZE_MAX_BYTES``, less what is torn at either end."""
     kept = data[-(SIZE_MAX_BYTES // 2) :]
     begin = kept.find(b"\n") + 1 if len(kept) < len(data) else 0
     return kept[begin : kept.rfind(b"\n") + 1]

@@ -9,7 +9,7 @@
     bits 51-62 shed    how much to shed, in 1/4095: 0 at the target or below, 4095 at the capacity (without one: limit)
     bit  63    zero    so that the word is a positive signed integer too, as compiled code counts
 
-The high half alone is the verdict: what a decision makes of a limit, and :func:`verdict_word` puts together. That of
+The high half alone is the verdict: what a decision makes of a limit, and ``verdict_word`` puts together. That of
 the overall flag has the highest level, all reasons and the highest shed of all limits.
 
 Thread ids stay below 2**22, so byte 3 (bits 24-31) is zero exactly when the sampler lives and nothing presses.

@@ -1,7 +1,7 @@
 """False readings on purpose, so that users can try how their workers react.
 
 A side file says which metrics read what, and until when. The sampler obeys it only with
-``allow_injection``, and marks each sample that it touched (:data:`flags.INJECTED`).
+``allow_injection``, and marks each sample that it touched (``flags.INJECTED``).
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def plan(schema: bytes, slot: SlotLayout, slot_count: int) -> Header:
     Args:
         schema: the JSON that the segment carries.
         slot: the layout of one slot.
-        slot_count: how many samples of history; at least :data:`SLOTS_MIN` are kept.
+        slot_count: how many samples of history; at least ``SLOTS_MIN`` are kept.
     """
     slots = max(slot_count, SLOTS_MIN)
     ring_offset = up_to_page(SCHEMA_OFFSET + len(schema))

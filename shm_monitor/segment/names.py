@@ -22,7 +22,7 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 
 def is_valid(name: str) -> bool:
-    """Say whether *name* is :data:`NAME_ALLOWED`, so that it can be no path and no hidden file."""
+    """Say whether *name* is ``NAME_ALLOWED``, so that it can be no path and no hidden file."""
     return 1 <= len(name) <= 64 and name[0] != "." and _NAME_CHARACTERS.issuperset(name)
 
 
@@ -30,7 +30,7 @@ def resolve(name: str | None = None) -> str:
     """Return *name*, else ``SHM_MONITOR_NAME``, else ``default``.
 
     Raises:
-        ConfigError: the name is not :data:`NAME_ALLOWED`.
+        ConfigError: the name is not ``NAME_ALLOWED``.
     """
     found = name or os.environ.get(NAME_VARIABLE) or DEFAULT_NAME
     if not is_valid(found):
@@ -49,7 +49,7 @@ def object_path(name: str) -> str:
 
 
 def side_directory() -> str:
-    """Return the directory of this user's side files; :mod:`shm_monitor.segment.side_files` says why there."""
+    """Return the directory of this user's side files; ``shm_monitor.segment.side_files`` says why there."""
     return f"{SHM_DIRECTORY if HAS_DIRECTORY else '/tmp'}/{PREFIX}.{os.getuid()}"  # noqa: S108 - checked before use
 
 

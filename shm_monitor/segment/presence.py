@@ -104,7 +104,7 @@ class SamplersPart(NamedTuple):
 def take_slot(name: str, weight: float) -> int | None:
     """Return the slot that this process holds under *name*, taking a free one; None where none is to be had.
 
-    Call :func:`give_back` as often as this.
+    Call ``give_back`` as often as this.
 
     Raises:
         MonitorError: the file cannot be made or trusted.

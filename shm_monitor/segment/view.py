@@ -54,7 +54,7 @@ class View:
         """Open the segment *name*.
 
         Raises:
-            SegmentError: one of its kinds, see :func:`shm_monitor.segment.mapping.open_read_only`.
+            SegmentError: one of its kinds, see ``shm_monitor.segment.mapping.open_read_only``.
         """
         self.name = name
         self.memory, self.header, self.identity = open_read_only(name)

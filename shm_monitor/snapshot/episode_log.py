@@ -101,7 +101,7 @@ def unfinished(name: str) -> dict[str, EpisodeRecord]:
     """Return by limit the newest event of each episode that has no end in the log of *name*.
 
     Raises:
-        MonitorError: as :func:`read`.
+        MonitorError: as ``read``.
     """
     newest = {one.limit: one for one in read(name)}
     return {limit: one for limit, one in newest.items() if not one.is_over}
@@ -111,7 +111,7 @@ def follow(name: str, *, since: float = 0.0) -> Iterator[list[EpisodeRecord]]:
     """Yield what the log of *name* has and then, for ever, what is added; a list each, empty where nothing is.
 
     Raises:
-        MonitorError: as :func:`read`.
+        MonitorError: as ``read``.
     """
     state, last = (0, 0), b""
     while True:

@@ -333,10 +333,10 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
 
 
 def encode_json(snapshot: Snapshot) -> bytes:
-    """Return *snapshot* as JSON; the same content as :func:`encode_msgpack`."""
+    """Return *snapshot* as JSON; the same content as ``encode_msgpack``."""
     return msgspec.json.encode(snapshot)
 
 
 def encode_msgpack(snapshot: Snapshot) -> bytes:
-    """Return *snapshot* as MessagePack; the same content as :func:`encode_json`."""
+    """Return *snapshot* as MessagePack; the same content as ``encode_json``."""
     return msgspec.msgpack.encode(snapshot)

@@ -26,7 +26,7 @@ class ApiKeeper(Keeper):
     def __init__(
         self, command: Sequence[str], environ: Mapping[str, str], *, backoff_seconds: Sequence[float] | None = None
     ) -> None:
-        """Prepare to run *command* with *environ*; :meth:`start` begins."""
+        """Prepare to run *command* with *environ*; ``start`` begins."""
         super().__init__("shm-monitor-api", backoff_seconds=backoff_seconds)
         self._command = list(command)
         self._environ = dict(environ)

@@ -39,7 +39,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of the start.
 
     Args:
-        error: the name of an exception of :mod:`shm_monitor.errors`; empty when there is a first sample.
+        error: the name of an exception of ``shm_monitor.errors``; empty when there is a first sample.
         message: what it says.
         attributes: what it carries beside the message.
     """
@@ -60,7 +60,7 @@ def send_order(fd: int, order: Order) -> None:
 
 
 def receive_order(pipe: BinaryIO) -> Order:
-    """Return the order that :func:`send_order` wrote.
+    """Return the order that ``send_order`` wrote.
 
     Raises:
         EOFError: the owner ended before it had written all of it.
@@ -94,7 +94,7 @@ def report_of(error: MonitorError, pid: int) -> Report:
 def error_of(report: Report) -> MonitorError:
     """Return the exception that *report* describes: of its own type, with its message and its attributes.
 
-    One that this version does not know is a :class:`SamplerError`.
+    One that this version does not know is a ``SamplerError``.
     """
     kind = getattr(errors, report.error, SamplerError)
     if not issubclass(kind, MonitorError):

@@ -94,7 +94,7 @@ class Heir:
     """A daemon thread that calls *take_over* when the sampler of a name needs a new owner, until that returns True."""
 
     def __init__(self, name: str, take_over: Callable[[], bool]) -> None:
-        """Prepare; :meth:`start` begins.
+        """Prepare; ``start`` begins.
 
         Args:
             name: of the sampler.

@@ -81,7 +81,7 @@ class Keeper(ABC):
     def _live(self, pause: float) -> Next:
         """Start a process after *pause* seconds, stay with it until it ends or a stop is asked for; say what is next.
 
-        It is in :attr:`_process` from its start on, and ended whatever happens (:func:`end`).
+        It is in ``_process`` from its start on, and ended whatever happens (``end``).
         """
 
     @abstractmethod

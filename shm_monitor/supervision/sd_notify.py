@@ -16,7 +16,7 @@ class Notifier:
     """Sends to the socket that ``NOTIFY_SOCKET`` names; without it, nothing.
 
     Attributes:
-        watchdog_seconds: how often at least systemd wants :meth:`alive`; infinity where it does not.
+        watchdog_seconds: how often at least systemd wants ``alive``; infinity where it does not.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:

@@ -45,14 +45,14 @@ class Supervisor(Keeper):
         on_superseded: Callable[[], None] | None = None,
         backoff_seconds: Sequence[float] | None = None,
     ) -> None:
-        """Prepare; :meth:`start` begins.
+        """Prepare; ``start`` begins.
 
         Args:
             order: what each sampler is told.
             on_event: called with one line per event, beside the log.
             on_superseded: called, and no sampler started any more, when another process has got the name between two
                 samplers of this one; without it, tried again and again.
-            backoff_seconds: see :class:`Keeper`.
+            backoff_seconds: see ``Keeper``.
         """
         super().__init__("shm-monitor-supervisor", backoff_seconds=backoff_seconds)
         self._order = order
@@ -145,7 +145,7 @@ class Supervisor(Keeper):
         self._tell(f"starting a new sampler in {pause:.0f} s")
 
     def _one_life(self, pause: float) -> None:
-        """Start a sampler after *pause* seconds, and stay with it until it ends or :meth:`stop` is called.
+        """Start a sampler after *pause* seconds, and stay with it until it ends or ``stop`` is called.
 
         The process is made before the pause, so that it loads its modules meanwhile.
         """

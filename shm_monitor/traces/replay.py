@@ -26,7 +26,7 @@ _LONG_COUNT = 1_000_000  # samples that take seconds
 
 
 class ReplayConfig(LimitConfig, Protocol):
-    """The settings that decide; :class:`shm_monitor.config.resource.ResourceConfig` has them."""
+    """The settings that decide; ``shm_monitor.config.resource.ResourceConfig`` has them."""
 
     @property
     def observation_period(self) -> float: ...
@@ -63,7 +63,7 @@ def progress_bar(samples_count: int) -> Iterator[Callable[[int], object] | None]
 
 
 def replay(trace: Trace, config: ReplayConfig, *, progress: Callable[[int], object] | None = None) -> Report:
-    """Return what *config* decides over *trace*; see :func:`decide_over`."""
+    """Return what *config* decides over *trace*; see ``decide_over``."""
     return decide_over(trace, config, progress=progress).report()
 
 

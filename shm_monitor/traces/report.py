@@ -28,7 +28,7 @@ class Tried(NamedTuple):
 
     Args:
         name: for the heads of columns.
-        config: the settings, whatever has some of :data:`SETTINGS`.
+        config: the settings, whatever has some of ``SETTINGS``.
         done: over the same trace as those beside it.
     """
 

@@ -27,7 +27,7 @@ class Look(NamedTuple):
     Args:
         width: of the panel, in cells.
         past: oldest first, the frame's own sample last.
-        sort: one of :data:`SORTS`.
+        sort: one of ``SORTS``.
         wanted: only workers, limits and interfaces whose name has it.
         names: the command of a process by its pid, as far as known here.
         plot_lines: how high a plot may be.

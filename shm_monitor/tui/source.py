@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     """What there is to show at one moment.
 
     Args:
-        state: of the sampler, as :class:`shm_monitor.segment.status.Status` has it, or ``unreachable``.
+        state: of the sampler, as ``shm_monitor.segment.status.Status`` has it, or ``unreachable``.
         snapshot: its newest sample; None where there is none.
         why: one line per reason that holds.
         detail: what is wrong, where something is.
@@ -54,7 +54,7 @@ class Source(Protocol):
 
     Attributes:
         title: what to call it.
-        waits: whether :meth:`newest` may take long.
+        waits: whether ``newest`` may take long.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""How a worker comes to its reader: :func:`attach`, also where a reader was pickled."""
+"""How a worker comes to its reader: ``attach``, also where a reader was pickled."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def attach(
     Args:
         name: of the sampler; else ``SHM_MONITOR_NAME``, else ``default``.
         timeout: how many seconds to wait for a sampler that is absent or still starting.
-        watch: the limits that :meth:`Reader.should_prune` asks for (``memory``, ``cpu``, ``network``, ``gpu``,
+        watch: the limits that ``Reader.should_prune`` asks for (``memory``, ``cpu``, ``network``, ``gpu``,
             ``gpu:3``, ``gpu-memory:3``, a UUID); None for the overall verdict.
         on_stale: what to answer while no sampler is alive: ``never`` (False), ``always`` (True),
-            ``hold`` (the last verdict) or ``raise`` (:class:`StaleError`). A sampler that died with memory at WARN or
+            ``hold`` (the last verdict) or ``raise`` (``StaleError``). A sampler that died with memory at WARN or
             above was most likely killed for it: then ``never`` goes on with its last verdict for one observation
             period, and answers False after that.
         required: false never raises, here or later: until a sampler appears the reader answers by *on_stale* and
-            looks again at most once a second, and :meth:`Reader.explain` says that there is none. Only
+            looks again at most once a second, and ``Reader.explain`` says that there is none. Only
             ``on_stale="raise"`` asks for an error all the same.
 
-        present: have this process seen by the sampler, and asked for its part alone; see :meth:`Reader.present`.
+        present: have this process seen by the sampler, and asked for its part alone; see ``Reader.present``.
 
     Raises:
         ConfigError: *on_stale* is none of those allowed; *name* (or ``SHM_MONITOR_NAME``) is not, and *required*.

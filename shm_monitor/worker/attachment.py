@@ -51,7 +51,7 @@ class Attachment:
     """
 
     def __init__(self, name: str, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> None:
-        """Prepare; :meth:`open` looks for the sampler."""
+        """Prepare; ``open`` looks for the sampler."""
         self.name = name
         self.watch = watch
         self.on_stale = on_stale
@@ -124,7 +124,7 @@ class Attachment:
 
     @property
     def state(self) -> str:
-        """What the sampler is now, by the words of :mod:`shm_monitor.status`."""
+        """What the sampler is now, by the words of ``shm_monitor.status``."""
         return state_of_error(self.trouble) if self._view is None else state_of(self._view)
 
     @property

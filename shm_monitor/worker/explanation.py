@@ -107,7 +107,7 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The verdict on the watched limits, and every reason that holds.
 
     Args:
-        should_prune: what :meth:`Reader.should_prune` answers, less ``on_stale``.
+        should_prune: what ``Reader.should_prune`` answers, less ``on_stale``.
         level: ok, warn, prune or critical.
         timestamp: of the sample, in unix seconds; NaN where there is none.
         stale: true when no live sampler stands behind it.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LimitNumbers:
-    """One limit in one sample: ``numbers["capacity"]`` and so on, by the names of :data:`schema.TRACK_HELP`.
+    """One limit in one sample: ``numbers["capacity"]`` and so on, by the names of ``schema.TRACK_HELP``.
 
     Attributes:
         limit: its row of the schema.

@@ -44,7 +44,7 @@ async def wait_for_calm_async(reader: Reader, max_wait: float | None) -> bool:
 
 
 def paused_while_pressed(reader: Reader, max_wait: float | None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return the decorator of :meth:`Reader.paused_while_pressed`."""
+    """Return the decorator of ``Reader.paused_while_pressed``."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

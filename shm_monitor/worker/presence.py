@@ -155,7 +155,7 @@ class Presence:
         return Request(number, size, record.held_bytes, record.share, _limit(view, record))
 
     def say(self, **what: Any) -> None:
-        """Write into the own record; see :func:`shm_monitor.segment.presence.say`."""
+        """Write into the own record; see ``shm_monitor.segment.presence.say``."""
         if self.slot is not None:
             presence.say(self._name, self.slot, **what)
 

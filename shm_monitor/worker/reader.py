@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Reader:
-    """A read-only view of one sampler. Made by :func:`attach`.
+    """A read-only view of one sampler. Made by ``attach``.
 
     Safe from any number of threads; survives fork; pickles as its name and attaches again where it is unpickled.
     What it returns are copies, never live views.
@@ -58,7 +58,7 @@ class Reader:
     """
 
     def __init__(self, attachment: Attachment, *, required: bool = True) -> None:
-        """Read from *attachment*; :func:`attach` makes both."""
+        """Read from *attachment*; ``attach`` makes both."""
         self.required = required
         self._attachment = attachment
         self._decoder: tuple[View, Decoder] | None = None
@@ -157,7 +157,7 @@ class Reader:
         """Have this process seen by the sampler, and asked for its part alone. Again only to say something new.
 
         Memory that is short is then asked of the largest holders first, a few at a time, instead of all at once: the
-        questions are about the own part, and :meth:`request` says how much. One slot per process; a forked child gets
+        questions are about the own part, and ``request`` says how much. One slot per process; a forked child gets
         one of its own. Keep ``should_prune`` and its like after this call, not from before it. Where presence cannot
         be had (no Linux, no free slot, a file that is not to be trusted) this worker is told what everybody is.
 
@@ -250,7 +250,7 @@ class Reader:
     def history(
         self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
     ) -> History:
-        """Return the ring as columns, newest last; see :func:`shm_monitor.worker.history.history`.
+        """Return the ring as columns, newest last; see ``shm_monitor.worker.history.history``.
 
         Raises:
             UnknownMetricError: a name that the sampler does not have; where none is *required*, its column is None.
@@ -269,7 +269,7 @@ class Reader:
             return absent.history(metrics)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the answer of :meth:`should_prune` or the level changes; return whether it did.
+        """Block until the answer of ``should_prune`` or the level changes; return whether it did.
 
         Costs nothing while it waits where the kernel has futexes: at most one wake-up a second, to see a sampler that
         died calm. Elsewhere it looks every 20 ms.
@@ -279,18 +279,18 @@ class Reader:
         return wait(self._attachment, timeout)
 
     async def changed(self, timeout: float | None = None) -> bool:
-        """Await what :meth:`wait` waits for, without a thread: it looks every 50 ms."""
+        """Await what ``wait`` waits for, without a thread: it looks every 50 ms."""
         from shm_monitor.worker.waiting import changed
 
         return await changed(self._attachment, timeout)
 
     @property
     def flag_address(self) -> int:
-        """The address of the first watched hot byte, for :func:`shm_monitor.kernels.should_prune_at`.
+        """The address of the first watched hot byte, for ``shm_monitor.kernels.should_prune_at``.
 
         An int that keeps its segment mapped for as long as it exists itself, also without this reader; what is computed
         from it does not. A sampler that comes back with another layout has another address: when a compiled loop ends,
-        ask :meth:`should_prune`, which finds the new one, and read this again. Without a sampler, where none is
+        ask ``should_prune``, which finds the new one, and read this again. Without a sampler, where none is
         *required*, it is that of a byte that says what *on_stale* stands for; for ``raise`` it is not zero.
 
         Raises:

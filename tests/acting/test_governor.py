@@ -30,7 +30,7 @@ class Clock:
 
 
 class Stage:
-    """A governor of 64 units over a fake sampler; :meth:`pass_time` moves both clocks."""
+    """A governor of 64 units over a fake sampler; ``pass_time`` moves both clocks."""
 
     def __init__(self, name: str, **settings: float) -> None:
         self.sampler = FakeSampler(name, **SETTINGS)

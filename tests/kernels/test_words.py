@@ -1,4 +1,4 @@
-"""What compiled code knows of a flag by heart is what :mod:`shm_monitor.segment.flags` says."""
+"""What compiled code knows of a flag by heart is what ``shm_monitor.segment.flags`` says."""
 
 from __future__ import annotations
 

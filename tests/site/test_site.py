@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.surroundings import ROOT
+from tests.support.browser import Visit, chromium
+from tests.support.surroundings import ROOT, UNMEASURED, child_environment
 
 if not (ROOT / "docs" / "site").exists():
     pytest.skip("the pages of a checkout lie beside it", allow_module_level=True)
@@ -91,6 +92,31 @@ def test_the_site_asks_no_foreign_host(staged: Path) -> None:
         for found in re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(https?:[^"]+)', page.read_text())
     }
     assert asked == set()
+    shown = [*pages, staged / "site" / "search.json"]
+    assert [page for page in shown if re.search(r":(?:attr|class|data|func|meth|mod):[`<]", page.read_text())] == []
+
+
+@pytest.mark.browser
+def test_the_search_works_in_a_page_that_is_opened_as_a_file(staged: Path) -> None:
+    done = built(staged)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with chromium() as browser, Visit(browser) as visit:
+        page = visit.open((staged / "site" / "index.html").as_uri(), until=".md-search__button")
+        page.locator(".md-search__button").click()
+        page.keyboard.type("should_prune")
+        page.get_by_text(re.compile(r"\d\d results")).wait_for()
+        assert visit.errors == []
+
+
+@pytest.mark.parametrize("module", ["build", "figures", "screens", "shell"])
+def test_without_its_packages_the_site_says_what_to_install(module: str) -> None:
+    command = [sys.executable, "-S", "-m", f"docs.site.{module}"]  # -S: only the standard library
+    environ = child_environment(PYTHONPATH=str(ROOT)) | UNMEASURED
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "which is not installed; try: make docs" in done.stderr
 
 
 @pytest.mark.parametrize("link", ["[dead](nowhere.md)", "[dead](concepts.md#nowhere)"])

@@ -223,7 +223,7 @@ class Case:
             use(reader)
 
     def _take_over(self, moments: random.Random) -> None:
-        """Start on what :meth:`_after` left, in half of the cases as an object with a good header."""
+        """Start on what ``_after`` left, in half of the cases as an object with a good header."""
         if moments.random() < 0.5:
             with open(self.path, "r+b") as file:
                 file.write(self.good[: HEADER.size])

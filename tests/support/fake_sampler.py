@@ -58,7 +58,7 @@ def _metric(name: str) -> Metric:
 
 
 class FakeSampler:
-    """A whole sampler without its process: :meth:`feed` takes samples, one second apart by its own clock."""
+    """A whole sampler without its process: ``feed`` takes samples, one second apart by its own clock."""
 
     is_loaded = False
 

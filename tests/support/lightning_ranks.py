@@ -68,7 +68,7 @@ class Batches:
 
 
 class Sliced(lightning.LightningModule):
-    """The model of :mod:`tests.support.torch_ranks` with manual optimization, over slices or whole batches."""
+    """The model of ``tests.support.torch_ranks`` with manual optimization, over slices or whole batches."""
 
     def __init__(self, micro: ByChance | None) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ def fitted(
 
 
 def batches(rank: int = 0) -> Given:
-    """Return those of :mod:`tests.support.torch_ranks` for *rank*."""
+    """Return those of ``tests.support.torch_ranks`` for *rank*."""
     return Given([batch(10 * step + rank) for step in range(BATCHES)])
 
 

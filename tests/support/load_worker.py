@@ -3,7 +3,7 @@
 ``python -m tests.support.load_worker NAME FIRST_MB MB_PER_SECOND die|free|own``: hold FIRST_MB, wait for a line on
 standard input, leak, and once told to prune either leak on until the kernel takes it, or free everything and wait to be
 released. With ``own`` it starts the sampler NAME itself, inside its own cgroup as in a container, and then does as with
-``free``. Says what happens on standard output, one :class:`Event` a line.
+``free``. Says what happens on standard output, one ``Event`` a line.
 """
 
 from __future__ import annotations

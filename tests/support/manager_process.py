@@ -30,7 +30,7 @@ class Managers:
     """*count* programs with a manager of *name* each."""
 
     def __init__(self, name: str, count: int) -> None:
-        """Start them; :attr:`pids` when all are ready."""
+        """Start them; ``pids`` when all are ready."""
         self._process = subprocess.Popen(
             [*PYTHON, "-m", "tests.support.manager_process", name, str(count)],
             env=child_environment(),

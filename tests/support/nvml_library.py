@@ -6,7 +6,7 @@ NVML keeps global state, so nothing here loads it into the test's process. For a
     nvml.script("devices 8", "* 3 error 15")     # now and whenever it should change
     subprocess.run([...], env={**os.environ, **nvml.environ})
 
-and to talk to one collector: :class:`GpuProcess`.
+and to talk to one collector: ``GpuProcess``.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class StandIn:
         fresh.rename(self._script)
 
     def calls(self, name: str, device: str = "-") -> int:
-        """Return how often *name* was called for *device* (``-``: for none) since :meth:`forget`."""
+        """Return how often *name* was called for *device* (``-``: for none) since ``forget``."""
         if not self._log.exists():
             return 0
         return self._log.read_text().splitlines().count(f"{name} {device}")

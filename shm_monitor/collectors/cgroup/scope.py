@@ -73,7 +73,7 @@ class Mount(NamedTuple):
 
 
 class Cgroups:
-    """The cgroups of one scope, from the outermost that is visible to its own. Cost of :meth:`changed`: 3 us."""
+    """The cgroups of one scope, from the outermost that is visible to its own. Cost of ``changed``: 3 us."""
 
     def __init__(self, scope: Scope, roots: Roots) -> None:
         """Read the membership and the mounts once.

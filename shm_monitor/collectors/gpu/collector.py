@@ -35,7 +35,7 @@ class GpuCollector:
         devices: what to read, as they were found; the metrics stay theirs for the collector's life.
         facts: driver, and why there is nothing, if so.
         interval_seconds: own cadence, or None for every sample.
-        timeout_seconds: how long one :meth:`collect` waits for its slowest device.
+        timeout_seconds: how long one ``collect`` waits for its slowest device.
         proc_root: a /proc that translates pids.
     """
 

@@ -31,7 +31,7 @@ _EXACT_MAX = 2.0**53
 
 
 class Reading(NamedTuple):
-    """The answer to one call: one value per metric; a NaN of :func:`unknown` where there is none.
+    """The answer to one call: one value per metric; a NaN of ``unknown`` where there is none.
 
     *fault* is the error that the call ended with, if it did.
     """

@@ -71,7 +71,7 @@ class NvmlFault(Exception):
 
 
 class Nvml:
-    """NVML's functions, by name. Every fault is an :class:`NvmlFault`; a call may also never return.
+    """NVML's functions, by name. Every fault is an ``NvmlFault``; a call may also never return.
 
     Args:
         library: path of a libnvidia-ml that the dynamic linker would not find by itself; it must have the soname
@@ -83,7 +83,7 @@ class Nvml:
         self._module: ModuleType | None = None
 
     def initialize(self) -> None:
-        """Load the library and open the driver; NVML counts how often, so each wants one :meth:`shutdown`."""
+        """Load the library and open the driver; NVML counts how often, so each wants one ``shutdown``."""
         if self._module is None:
             self._module = self._load()
         self.call("nvmlInit")

@@ -157,7 +157,7 @@ def _merged(lists: list[Processes]) -> Processes:
 
 
 def process_values(reading: ProcessReading, ours: Mapping[int, int]) -> tuple[float, ...]:
-    """Return the values of :data:`METRICS` for one device; *ours* is from :meth:`PidNamespace.ours`."""
+    """Return the values of ``METRICS`` for one device; *ours* is from ``PidNamespace.ours``."""
     if reading.why is not None:
         return (unknown(reading.why),) * len(METRICS)
     mine = [(held, ours[pid]) for pid, held in reading.processes.items() if pid in ours]

@@ -29,7 +29,7 @@ METRICS: tuple[Metric, ...] = (*(metric for call in CALLS for metric in call.met
 class DeviceReading(NamedTuple):
     """Everything about one device at one time.
 
-    *values* are those of all metrics of :data:`CALLS`; *seconds* is NaN when the device did not answer.
+    *values* are those of all metrics of ``CALLS``; *seconds* is NaN when the device did not answer.
     """
 
     values: tuple[float, ...]

@@ -7,8 +7,8 @@
     enable()  # Ray Data: pipelines brake while nodes press
     pool = sm.BoundedExecutor(RayExecutor(num_cpus=1), limit=16, reader=node_reader())  # Core, on this node
 
-A task is not where its driver is: :func:`node_reader` asks the node it is called on, in nanoseconds;
-:func:`node_verdict` and :func:`cluster_verdict` ask others, through their actors. Source: Ray 2.60.
+A task is not where its driver is: ``node_reader`` asks the node it is called on, in nanoseconds;
+``node_verdict`` and ``cluster_verdict`` ask others, through their actors. Source: Ray 2.60.
 """
 
 from __future__ import annotations

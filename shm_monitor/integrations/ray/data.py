@@ -71,7 +71,7 @@ class PressureBackpressurePolicy(backpressure_policy.BackpressurePolicy):
     """
 
     def __init__(self, data_context: Any, topology: Any, resource_manager: Any, *, nodes: Any = None) -> None:
-        """As Ray makes it; *nodes* returns a :class:`ClusterVerdict`, by default of the nodes' actors."""
+        """As Ray makes it; *nodes* returns a ``ClusterVerdict``, by default of the nodes' actors."""
         super().__init__(data_context, topology, resource_manager)
         self._verdict: Callable[[], ClusterVerdict] = Nodes() if nodes is None else nodes
         self._before: dict[Any, int] = {}  # running tasks by operator when the episode began

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class RayExecutor(Executor):
-    """Each submit is one Ray task. Behind :class:`shm_monitor.BoundedExecutor` no task starts that would not fit.
+    """Each submit is one Ray task. Behind ``shm_monitor.BoundedExecutor`` no task starts that would not fit.
 
     The bound goes by the reader of one node: pin the tasks to it (``scheduling_strategy``), or have one executor for
-    each node. Ray's futures cannot be cancelled once submitted, and :meth:`shutdown` leaves Ray running.
+    each node. Ray's futures cannot be cancelled once submitted, and ``shutdown`` leaves Ray running.
     """
 
     def __init__(self, **options: Any) -> None:

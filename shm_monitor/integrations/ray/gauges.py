@@ -39,7 +39,7 @@ class Gauges:
 
 
 def values(verdict: NodeVerdict, snapshot: Snapshot) -> dict[str, Any]:
-    """Return the value of each of :data:`GAUGES`."""
+    """Return the value of each of ``GAUGES``."""
     return {
         "shm_monitor_level": int(verdict.level),
         "shm_monitor_live": int(verdict.live),

@@ -30,7 +30,7 @@ _ID_LENGTH = 16  # hexadecimal digits of a node's id: a name stays short, and tw
 
 
 class NodeSampler:
-    """The actor. It owns the sampler of its node; made by :func:`start_samplers`."""
+    """The actor. It owns the sampler of its node; made by ``start_samplers``."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         """Run a sampler with *settings* of ``ResourceConfig`` under the name of this node."""
@@ -76,7 +76,7 @@ def start_samplers(nodes: Iterable[str] | None = None, **settings: Any) -> list[
 
     Args:
         nodes: ids of nodes; None is all that are alive.
-        settings: of :class:`shm_monitor.ResourceConfig`, for samplers that are started now.
+        settings: of ``shm_monitor.ResourceConfig``, for samplers that are started now.
     """
     asked = {node: _actor(node, settings) for node in (alive_nodes() if nodes is None else nodes)}
     named = {actor.name.remote(): node for node, actor in asked.items()}
@@ -98,7 +98,7 @@ def stop_samplers() -> None:
 
 
 def node_reader(**options: Any) -> Reader:
-    """Return a reader of the sampler of the node that this runs on; options of :func:`shm_monitor.attach`.
+    """Return a reader of the sampler of the node that this runs on; options of ``shm_monitor.attach``.
 
     Without a sampler it answers as ``attach(required=False)`` does. For tasks, actors and loops of Ray Train.
     """
@@ -117,7 +117,7 @@ def alive_nodes() -> list[str]:
 
 
 def actor_name(node: str) -> str:
-    """Return the name of the actor on *node*, in :data:`NAMESPACE`."""
+    """Return the name of the actor on *node*, in ``NAMESPACE``."""
     return f"sampler-{node}"
 
 
