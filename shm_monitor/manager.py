@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import SamplerError, SegmentError
+from shm_monitor.segment import names
 from shm_monitor.segment.status import LIVE
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.shared_sampler import SharedSampler
@@ -48,9 +49,15 @@ class ResourceManager:
     managers of that name starts the next and owns it, within 2 s (the history begins anew). In a forked child the
     manager is just a reader and stops nothing. A context manager; ``close`` stops only what it owns.
 
+    While it is open its sampler is the default: ``attach()`` without a name, and all that takes a ``reader=`` and gets
+    none, ask it, in this process and in those that it starts, for it sets ``SHM_MONITOR_NAME``. Of several the newest
+    open one is the default; ``close()`` brings back the one before, at last what the environment said. A forked child
+    keeps the default, and what it closes changes the default of no other process. A forkserver that ran before the
+    manager was made does not know of it: pass the name.
+
     Attributes:
         config: the settings in force for a sampler that this manager starts.
-        reader: what answers; pass its ``name`` to workers, or let them inherit it through ``SHM_MONITOR_NAME``.
+        reader: what answers.
         should_prune: ``should_prune() -> bool``, the reader's own: shed work now?
     """
 
@@ -71,6 +78,7 @@ class ResourceManager:
         self._sampler = SharedSampler(Order(config=self.config, owner_pid=os.getpid(), force_clock=force_clock))
         self.reader = self._live_reader(watch) if self.config.enabled else self._disabled_reader()
         self.should_prune: Callable[[], bool] = self.reader.should_prune
+        names.announce(self.name)
         self._finalizer = weakref.finalize(self, _close, self._sampler, self.reader, os.getpid())
         _managers.add(self)
 
@@ -235,6 +243,7 @@ class ResourceManager:
 
 
 def _close(sampler: SharedSampler, reader: Reader, pid: int) -> None:
+    names.withdraw(reader.name)
     reader.close()
     if os.getpid() == pid:
         sampler.stop()

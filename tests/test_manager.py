@@ -312,3 +312,85 @@ def test_only_a_manager_without_a_configuration_reads_the_environment(tmp_path: 
         check=True,
     )
     assert float(done.stdout) == period
+
+
+def default_name() -> str:
+    with attach(timeout=0.0, required=False) as reader:
+        return reader.name
+
+
+def disabled(name: str) -> ResourceManager:
+    return ResourceManager(fast(name, enabled=False))
+
+
+def test_a_reader_without_a_name_asks_the_sampler_of_the_newest_open_manager(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also over what the environment says, which is as it was when the last of them is closed."""
+    monkeypatch.setenv("SHM_MONITOR_NAME", "inherited")
+    first, second, third = disabled(name), disabled("second"), disabled("third")
+    assert default_name() == "third"
+    third.close()
+    assert default_name() == "second"
+    first.close()
+    assert default_name() == "second"
+    second.close()
+    assert default_name() == "inherited"
+
+
+def test_a_manager_that_is_dropped_is_the_default_no_more(name: str) -> None:
+    manager = disabled(name)
+    assert default_name() == name
+    del manager
+    assert default_name() == "default"
+
+
+def test_what_is_written_into_the_environment_after_a_manager_was_made_stays(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHM_MONITOR_NAME", "inherited")
+    with disabled(name):
+        monkeypatch.setenv("SHM_MONITOR_NAME", "written")
+        assert default_name() == "written"
+    assert default_name() == "written"
+
+
+def test_a_forked_child_keeps_the_default_and_closes_only_its_own(name: str) -> None:
+    with disabled(name) as manager:
+        child = os.fork()
+        if child == 0:
+            before = default_name()
+            manager.close()
+            os._exit((before, default_name()) != (name, "default"))
+        assert os.waitpid(child, 0)[1] == 0
+        assert default_name() == name
+
+
+ASK_IN_CHILDREN = """
+import multiprocessing, subprocess, sys
+import shm_monitor as sm
+
+def asked(number):
+    return sm.attach().name, sm.throttle([])._reader.name, sm.Governor(8)._reader.name
+
+if __name__ == "__main__":
+    with sm.ResourceManager(sm.ResourceConfig(name=sys.argv[1], check_interval=0.2, compile="never")):
+        print(*asked(0))
+        for method in ("fork", "spawn", "forkserver"):
+            with multiprocessing.get_context(method).Pool(1) as pool:
+                print(*pool.apply(asked, (0,)))
+        ask = "import shm_monitor; print(shm_monitor.attach().name)"
+        print(subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True).stdout.strip())
+"""
+
+
+def test_processes_of_a_program_with_a_manager_ask_its_sampler_however_they_were_started(
+    name: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(ASK_IN_CHILDREN)
+    done = subprocess.run(
+        [*PYTHON, program, name], env=child_environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [name] * 13

@@ -22,8 +22,8 @@ def calm(max_wait: float | None = 60.0, *, reader: Reader | None = None) -> bool
 
     Args:
         max_wait: None waits for as long as it takes.
-        reader: None attaches to the memory limit of the sampler that ``SHM_MONITOR_NAME`` names, for this call: a
-            tenth of a millisecond. Without a sampler it is calm.
+        reader: None attaches to the memory limit of the default sampler, as ``attach()`` does, for this call: a tenth
+            of a millisecond. Without a sampler it is calm.
     """
     if reader is not None:
         return wait_for_calm(reader, max_wait)

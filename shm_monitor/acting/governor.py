@@ -81,7 +81,7 @@ class Governor:
         Args:
             full: the size without pressure.
             floor: the smallest size.
-            reader: None attaches to the memory limit of the sampler that ``SHM_MONITOR_NAME`` names.
+            reader: None asks for the memory limit of the default sampler, as ``attach()`` does.
             decrease: what is left of the size after a cut, at most.
             increase: units per *hold*; None for a 16th of *full*.
             settle: seconds that a cut has for its effect, before the next one and before each step back.

@@ -54,8 +54,8 @@ class BoundedExecutor(Executor):
         Args:
             executor: any; it is shut down with this one.
             limit: how many tasks may run at once; usually its number of workers.
-            reader: None attaches to the memory limit of the sampler that ``SHM_MONITOR_NAME`` names. Without a sampler
-                only *limit* counts.
+            reader: None asks for the memory limit of the default sampler, as ``attach()`` does. Without a sampler only
+                *limit* counts.
             max_wait: seconds; None waits for as long as it takes.
             min_running: so many run whatever presses, so that something is always done.
             on_timeout: what happens after *max_wait*: the task is let in, or TimeoutError.

@@ -48,7 +48,7 @@ class ShedMiddleware:
             on: the level from which on requests are refused.
             retry_after: seconds that a client is told to wait at the capacity; in proportion to the fraction below it.
             exempt: paths that are always answered.
-            reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
+            reader: None asks the default sampler, as ``attach()`` does.
         """
         self.app = app
         self._pressure = Pressure(reader, on=on)

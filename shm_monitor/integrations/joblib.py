@@ -37,7 +37,7 @@ class Parallel(joblib.Parallel):
 
         Args:
             n_jobs: of ``joblib.Parallel``; so are the options.
-            reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
+            reader: None asks the default sampler, as ``attach()`` does.
             max_wait: seconds that a task waits at most.
             min_running: so many tasks of a call never wait.
             options: of ``joblib.Parallel``; ``batch_size`` and ``pre_dispatch`` are ours.

@@ -60,7 +60,7 @@ class PressureCallback(Callback):
             every: batches between two agreements of the ranks on stopping.
             collect: whether to collect garbage and empty the CUDA cache when pausing.
             log: whether to log level, pauses, shed fraction and bytes left through the trainer's loggers.
-            reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
+            reader: None asks the default sampler, as ``attach()`` does.
         """
         self._pressure = Pressure(reader, on=Level.PRUNE if pause_on is None else pause_on)
         self._pause = Pause(self._pressure, max_pause, doing="pausing before the next batch")

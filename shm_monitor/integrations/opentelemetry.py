@@ -84,7 +84,7 @@ def instrument(*, reader: Reader | None = None, provider: MeterProvider | None =
     """Register every gauge of ``GAUGES``; each collection reads the newest sample.
 
     Args:
-        reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names, which may come later.
+        reader: None asks the default sampler, as ``attach()`` does, which may come later.
         provider: None is the global one.
 
     What is unknown is not sent, and nothing is while no live sampler stands behind the numbers.

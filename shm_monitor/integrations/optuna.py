@@ -84,7 +84,7 @@ class Admitted:
             jobs: how many at once at most; a ``Governor`` learns how many fit.
             max_wait: seconds after which a trial begins whatever presses.
             min_running: so many may always run.
-            reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
+            reader: None asks the default sampler, as ``attach()`` does.
             on: the level from which on trials wait.
         """
         self._objective = objective

@@ -31,7 +31,7 @@ class Pressure:
     def __init__(
         self, reader: Reader | None = None, *, on: Level = Level.PRUNE, watch: Sequence[str] = ("memory",)
     ) -> None:
-        """Ask *reader*; None attaches to the sampler that ``SHM_MONITOR_NAME`` names, which may come later."""
+        """Ask *reader*; None asks the default sampler, as ``attach()`` does, which may come later."""
         self.reader = attach(timeout=0.0, required=False, watch=watch) if reader is None else reader
         self.on = Level(on)
         self._told = False

@@ -51,7 +51,7 @@ class PressureCallback(TrainerCallback):
             pause_on: the level from which on it pauses; None never pauses.
             max_pause: seconds; below the time-out of the collectives, since other ranks wait meanwhile.
             every: steps between two agreements of the ranks on stopping.
-            reader: None attaches to the sampler that ``SHM_MONITOR_NAME`` names.
+            reader: None asks the default sampler, as ``attach()`` does.
         """
         self._pressure = Pressure(reader, on=Level.PRUNE if pause_on is None else pause_on)
         self._pause = Pause(self._pressure, max_pause, doing="pausing before the next step")

@@ -27,7 +27,9 @@ def is_valid(name: str) -> bool:
 
 
 def resolve(name: str | None = None) -> str:
-    """Return *name*, else ``SHM_MONITOR_NAME``, else ``default``.
+    """Return *name*, else ``SHM_MONITOR_NAME``, else ``default``: the one rule of which sampler is meant.
+
+    The variable names the newest open ``ResourceManager`` of this process, for :func:`announce` sets it.
 
     Raises:
         ConfigError: the name is not ``NAME_ALLOWED``.
@@ -36,6 +38,37 @@ def resolve(name: str | None = None) -> str:
     if not is_valid(found):
         raise ConfigError("name", found, "argument" if name else f"environment, {NAME_VARIABLE}", NAME_ALLOWED)
     return found
+
+
+_announced: list[str] = []  # of the managers that are open in this process, the newest last
+_inherited: str | None = None  # the variable before the first of them
+
+
+def announce(name: str) -> None:
+    """Make *name* the default of this process and of those that it starts, whatever the environment said before.
+
+    Without a lock: a manager may be collected, and so withdrawn, while this thread is in here.
+    """
+    global _inherited  # noqa: PLW0603 - the environment that it belongs to is as global
+    if not _announced:
+        _inherited = os.environ.get(NAME_VARIABLE)
+    _announced.append(name)
+    os.environ[NAME_VARIABLE] = name
+
+
+def withdraw(name: str) -> None:
+    """Take back one :func:`announce`: the default is the newest that remains, or what the environment said before.
+
+    What somebody else has written into the variable meanwhile stays.
+    """
+    _announced.remove(name)
+    if os.environ.get(NAME_VARIABLE) != name:
+        return
+    before = _announced[-1] if _announced else _inherited
+    if before is None:
+        del os.environ[NAME_VARIABLE]
+    else:
+        os.environ[NAME_VARIABLE] = before
 
 
 def object_name(name: str) -> str:

@@ -26,7 +26,8 @@ def attach(
     """Return a reader of the sampler *name*. Costs about 0.1 ms once its sampler runs.
 
     Args:
-        name: of the sampler; else ``SHM_MONITOR_NAME``, else ``default``.
+        name: of the sampler. None for that of the newest open ``ResourceManager`` of this process or of the one that
+            started it, else for ``SHM_MONITOR_NAME``, else for ``default``.
         timeout: how many seconds to wait for a sampler that is absent or still starting.
         watch: the limits that ``Reader.should_prune`` asks for (``memory``, ``cpu``, ``network``, ``gpu``,
             ``gpu:3``, ``gpu-memory:3``, a UUID); None for the overall verdict.
