@@ -77,8 +77,7 @@ def bench_snapshot(benchmark: BenchmarkFixture, rows: Rows, name: str, *, everyt
         seen = compare(benchmark, (lambda: (move(), snapshot())) if is_new else snapshot, psutil.virtual_memory)
         count = len(reader.view().schema.metrics)
     case = f"`snapshot()`, {count} metrics, {'a new sample each time' if is_new else 'the same sample again'}"
-    allowed = budgets.NEW_SNAPSHOT if is_new else Budget(10e-6)
-    rows.add(Row(case, seen.seconds, "seconds", seen.ratio, PSUTIL, None if everything else allowed))
+    rows.add(Row(case, seen.seconds, "seconds", seen.ratio, PSUTIL, None if everything else budgets.SNAPSHOT))
 
 
 @pytest.mark.benchmark(group="reader")

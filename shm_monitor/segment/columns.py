@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     """Takes numbers out of the bytes of a slot, from an offset on."""
 
 
-def unpacker(indices: Iterable[int], code: str) -> Unpack:
-    """Return what takes the numbers *indices* (ascending) out of a row of 8-byte numbers, in the struct code *code*."""
+def _unpacker(indices: Iterable[int]) -> Unpack:
+    """Return what takes the numbers *indices* (ascending) out of a row of 8-byte floats."""
     form, end = ["<"], 0
     for index in indices:
-        form.append(f"{(index - end) * WORD_BYTES}x{code}")
+        form.append(f"{(index - end) * WORD_BYTES}xd")
         end = index + 1
     return struct.Struct("".join(form)).unpack_from
 
@@ -32,10 +32,9 @@ class TrackColumns:
         names: the columns, in the order in which they are read.
         values: ``values(slot, offset)``: the columns as floats; *offset* is where the track begins
             (``track``).
-        words: the same as integers, of the columns that there are: for comparing, as no NaN equals another.
     """
 
-    __slots__ = ("_kept", "names", "values", "words")
+    __slots__ = ("names", "values")
 
     def __init__(self, fields: Sequence[str], names: Sequence[str]) -> None:
         """Take *names* out of tracks whose columns are *fields*."""
@@ -43,14 +42,9 @@ class TrackColumns:
         there = sorted((name for name in names if name in places), key=places.__getitem__)
         absent = tuple(name for name in names if name not in places)
         indices = [places[name] for name in there]
-        self._kept = frozenset(there)
         self.names = (*there, *absent)
-        self.words = unpacker(indices, "Q")
-        self.values = _padded(unpacker(indices, "d"), len(absent)) if absent else unpacker(indices, "d")
-
-    def __contains__(self, name: str) -> bool:
-        """Say whether the sampler keeps the column *name*."""
-        return name in self._kept
+        unpack = _unpacker(indices)
+        self.values = _padded(unpack, len(absent)) if absent else unpack
 
 
 def _padded(unpack: Unpack, count: int) -> Unpack:

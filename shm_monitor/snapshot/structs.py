@@ -2,7 +2,6 @@
 
 A field that is ``None`` is unknown; ``Snapshot.unavailable`` says why. Bytes and counts are ``int``. The names are
 those of the metrics in the schema, where unit, help and source of each can be read (``shm-monitor schema``).
-Snapshots of one sample share their parts, dicts and lists too: read them, or copy them before a change.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ from numba import njit
 from shm_monitor.kernels import should_prune_at
 from shm_monitor.worker.attaching import attach
 
-@njit(nogil=True)
+@njit("int64(int64)", nogil=True)  # compiled before anybody waits for it
 def spin(address):
     turns = 0
     while not should_prune_at(address):
