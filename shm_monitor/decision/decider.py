@@ -181,17 +181,18 @@ class Decider:
             later_ns = mono_ns
         return found[::-1]
 
-    def decide(self, record: Samples) -> None:
+    def decide(self, record: Samples, *, injected: bool = False) -> None:
         """Write ``limits`` and ``verdict`` of *record*, shape (1,), whose time and values are set.
 
         So is bit 0 of its verdict, in a sample between two turns. Pass the same array each time: its views are kept.
+        The log says of what is decided now that it rests on *injected* readings.
         """
         if record is not self._record:
             self._bind(record)
         told = step.DECIDE.run(*self._views, *self._tables, *self._track, self.words, self._verdict, self._wait)
         self._limits[...] = self._track.published
         if told:
-            self._tell(told)
+            self._tell(told, ", INJECTED readings" if injected else "")
 
     def _bind(self, record: Samples) -> None:
         row = record[0]
@@ -200,7 +201,7 @@ class Decider:
         self._verdict: NDArray[np.uint64] = record["verdict"]
         self._record = record
 
-    def _tell(self, told: int) -> None:
+    def _tell(self, told: int, mark: str) -> None:
         """Log what begins, what ends, and once a limit that the capacity makes useless."""
         if told & step.LIMIT_ABOVE_CAPACITY and not self._warned:
             self._warned = True
@@ -208,16 +209,17 @@ class Decider:
                 if rule.ceiling > track[step.CAPACITY] and track[step.LIMIT] < rule.ceiling:
                     _log.warning(above_capacity_text(rule, track))
         if told & step.PRESSED_CHANGED:
-            self._tell_episodes()
+            self._tell_episodes(mark)
 
-    def _tell_episodes(self) -> None:
+    def _tell_episodes(self, mark: str) -> None:
         since = _pressed_since(self._track.published)
         for place in np.flatnonzero((since != self._since) & ~(np.isnan(since) & np.isnan(self._since))):
             rule, track = self._rules[place], self._track.published[place]
             if math.isnan(since[place]):
-                _log.info(end_text(rule, track, float(self._views[1][rule.value]), self._views[0][0] * 1e-9))
+                value, now_seconds = float(self._views[1][rule.value]), self._views[0][0] * 1e-9
+                _log.info(end_text(rule, track, value, now_seconds) + mark)
             else:
-                _log.warning(begin_text(rule, track, again=not math.isnan(self._since[place])))
+                _log.warning(begin_text(rule, track, again=not math.isnan(self._since[place])) + mark)
         self._since = since
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from shm_monitor.schema import PRESSING, TRACK_FIELDS, Level
 from shm_monitor.segment import episode_file
-from shm_monitor.segment.flags import INJECTED, level_of, reasons_of
+from shm_monitor.segment.flags import INJECTED_BEFORE, level_of, reasons_of
 from shm_monitor.snapshot.episode_log import OVERALL, EpisodeRecord, encoded, unfinished
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Episodes:
             yield _lost(self._open.pop(limit), realtime)
         first = min((one.since for one in limits if one.is_pressed), default=math.nan)
         everything = _Now(OVERALL, "", level_of(overall), _names_of(overall), first)
-        told = _Told(mono, realtime, is_injected=bool(overall & INJECTED))
+        told = _Told(mono, realtime, is_injected=bool(overall & INJECTED_BEFORE))
         for one in (*limits, everything):
             same = goes_on if one is everything else self._goes_on(one)
             yield from self._changes(one, told, goes_on=same, came_back=one.limit in came_back)

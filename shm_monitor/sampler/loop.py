@@ -26,7 +26,7 @@ from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import TRACK_FIELDS, Schema, Unknown, ordered, places_of, unknown
-from shm_monitor.segment.flags import BETWEEN, INJECTED
+from shm_monitor.segment.flags import BETWEEN, INJECTED, INJECTED_BEFORE
 from shm_monitor.segment.injection import Injector
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ class Sampler:
             for source, place in zip(self._sources, self._places, strict=True)
             if isinstance(source, InlineSource) and isinstance(source.collector, UrgentCollector)
         ]
-        self._injector = Injector(config.name, places, clock) if config.allow_injection else None
+        period_ns = int(config.observation_period * 1e9)
+        self._injector = (
+            Injector(config.name, places, period_ns=period_ns, clock=clock) if config.allow_injection else None
+        )
         self._urgent_rolled = [metric.group == "memory" for metric in table if metric.rolled]
         self._rolling, self._decider = self._deciders(config, chosen)
         self._holdings = holdings(chosen, table)
@@ -165,18 +168,24 @@ class Sampler:
         )
         self._began_ns = began_ns
         record["verdict"] = verdict
-        injected = {} if self._injector is None else self._injector.current()
-        for place, value in injected.items():
-            values[place] = value
+        false_marks = 0 if self._injector is None else self._inject(values)
         record["mono_ns"] = began_ns
         record["number"] = self._publisher.head + 1
         self._rolling.advance(record)
-        self._decider.decide(record)
-        record["verdict"] |= np.uint64(verdict | (INJECTED if injected else 0))
+        self._decider.decide(record, injected=bool(false_marks))
+        record["verdict"] |= np.uint64(verdict | false_marks)
         words = self._decider.words
         told = self._told(record, words) if self._attendance.is_wanted else None
         self._publisher.publish(mono_ns=began_ns, realtime_ns=realtime_ns, verdicts=words, told=told)
         self._episodes.turn(record, words)
+
+    def _inject(self, values: NDArray[np.float64]) -> int:
+        """Put injected readings into *values*; return the bits that mark the sample."""
+        assert self._injector is not None
+        injected = self._injector.current()
+        for place, value in injected.items():
+            values[place] = value
+        return (INJECTED if injected else 0) | (INJECTED_BEFORE if self._injector.counts else 0)
 
     def close(self) -> None:
         """Stop cleanly: readers see "stopped" at once, and the name goes."""

@@ -41,6 +41,7 @@ REASONS_SHIFT = 34
 REASONS_MASK = 0xFFFF
 INJECTED = 1 << 50  # the sample has false readings on purpose
 BETWEEN = 1 << 0  # in the verdict of a sample alone, whose low half is free: taken between two turns, of memory alone
+INJECTED_BEFORE = 1 << 1  # likewise: a reading of its observation period was false, so the verdict may rest on it
 SHED_SHIFT = 51
 SHED_MAX = 4095
 
@@ -59,7 +60,7 @@ def verdict_word(level: int, reasons: int, shed: float = 0.0) -> int:
 
 def flag_word(verdict: int, thread_id: int) -> int:
     """Return the whole flag of a live sampler: *verdict*, pressed from ``Level.PRUNE`` on, owned by *thread_id*."""
-    return (verdict & ~BETWEEN) | thread_id | (PRESSED if presses(verdict) else 0)
+    return (verdict & ~(BETWEEN | INJECTED_BEFORE)) | thread_id | (PRESSED if presses(verdict) else 0)
 
 
 def level_of(word: int) -> Level:

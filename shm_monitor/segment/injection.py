@@ -57,38 +57,56 @@ def end(name: str) -> None:
 
 def read(name: str) -> Injection | None:
     """Return what is injected into *name*, or None: nothing, not ours, no injection, or over."""
+    found = read_last(name)
+    return found if found is not None and found.until_mono_ns > time.monotonic_ns() else None
+
+
+def read_last(name: str) -> Injection | None:
+    """Return what is or was injected into *name* last, or None: nothing, taken back, not ours, no injection."""
     try:
         with open(side_files.open_file(name, INJECT_SUFFIX, os.O_RDONLY), "rb") as file:
             table = json.loads(file.read(_SIZE_MAX_BYTES))
         values = {str(key): float(value) for key, value in table["values"].items()}
-        injection = Injection(values, int(table["until_mono_ns"]))
+        return Injection(values, int(table["until_mono_ns"]))
     except (OSError, MonitorError, ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return injection if injection.until_mono_ns > time.monotonic_ns() else None
 
 
 class Injector:
     """The sampler's side: puts injected readings in the place of real ones. One stat, 2 us, per sample."""
 
-    def __init__(self, name: str, places: Mapping[str, int], clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self, name: str, places: Mapping[str, int], *, period_ns: int = 0, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         """Inject into *name*, whose metrics have these *places* among the values of a sample."""
         self._name = name
         self._path = side_path(name, INJECT_SUFFIX)
         self._places = places
         self._clock = clock
+        self._period_ns = period_ns
         self._seen: tuple[int, int] | None = None
-        self._now: Injection | None = None
+        self._last: Injection | None = None
+        self._counts_until_ns = 0
+
+    @property
+    def counts(self) -> bool:
+        """True while the observation period holds an injected reading: the verdict may rest on it."""
+        return self._clock() < self._counts_until_ns
 
     def current(self) -> dict[int, float]:
         """Return the injected readings by place; empty when there are none."""
         try:
             found = os.stat(self._path, follow_symlinks=False)
         except OSError:
-            self._seen = self._now = None
+            self._seen = self._last = None
             return {}
         if (found.st_ino, found.st_mtime_ns) != self._seen:
             self._seen = found.st_ino, found.st_mtime_ns
-            self._now = read(self._name)
-        if self._now is None or self._now.until_mono_ns <= self._clock():
+            self._last = read_last(self._name)
+        if self._last is None:
             return {}
-        return {self._places[name]: value for name, value in self._now.values.items() if name in self._places}
+        now, until = self._clock(), self._last.until_mono_ns
+        readings = {self._places[name]: value for name, value in self._last.values.items() if name in self._places}
+        if readings:
+            self._counts_until_ns = max(min(now, until) + self._period_ns, self._counts_until_ns)
+        return readings if now < until else {}

@@ -114,6 +114,8 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         reasons: the most pressing first; empty below prune.
         request: of a worker that is present, what it is asked for, in words; empty for nothing.
         no_sampler: why there is no sample at all, where a reader does not require one; else empty.
+        injected: the metrics whose readings were false on purpose (``shm-monitor inject``) within the observation
+            period, so that the verdict may rest on them.
         unknown: the watched limits that nobody knows of how they stand.
     """
 
@@ -124,6 +126,7 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reasons: tuple[ReasonState, ...]
     request: str = ""
     no_sampler: str = ""
+    injected: tuple[str, ...] = ()
     unknown: tuple[UnknownLimit, ...] = msgspec.field(default_factory=lambda: ())  # told when empty, too
 
     def of_worker(self, request: Request | None, level: Level) -> Explanation:
@@ -135,15 +138,18 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """Return it as text: the level, then a line per reason, and per limit that is unknown."""
         if self.no_sampler:
             return f"NO SAMPLER: {self.no_sampler}"
-        head = self.level.upper() + (" (STALE)" if self.stale else "")
+        marks = ["STALE"] * self.stale + [f"INJECTED: {printable(', '.join(self.injected))}"] * bool(self.injected)
+        head = self.level.upper() + (f" ({'; '.join(marks)})" if marks else "")
         return "\n  ".join([head, *([self.request] if self.request else []), *map(str, (*self.reasons, *self.unknown))])
 
 
 _LEVEL_OF_REASON = {"level": Level.PRUNE, "forecast": Level.PRUNE, "capacity": Level.CRITICAL, "event": Level.PRUNE}
 
 
-def explain(sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool) -> Explanation:
-    """Return why the limits whose flags are *indices* stand where they do in *sample*."""
+def explain(
+    sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool, injected: tuple[str, ...] = ()
+) -> Explanation:
+    """Return why the limits whose flags are *indices* stand where they do in *sample*, some readings *injected*."""
     limits = limits_in(sample, view, indices)
     level = max((limit.level for limit in limits), default=Level.OK)
     offset = sample.realtime_ns * 1e-9 - sample.mono_ns * 1e-9
@@ -155,6 +161,7 @@ def explain(sample: Sample, view: View, indices: tuple[int, ...], *, stale: bool
         timestamp=sample.realtime_ns * 1e-9,
         stale=stale,
         reasons=tuple(reasons),
+        injected=injected,
         unknown=tuple(
             _unknown(limit) for limit in limits if int(_known(limit.numbers["reasons"]) or 0) & Reason.UNKNOWN
         ),

@@ -9,7 +9,7 @@ from shm_monitor.errors import MonitorError, SegmentError
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import layout
 from shm_monitor.segment.clocks import samplers_now_ns
-from shm_monitor.segment.flags import INJECTED
+from shm_monitor.segment.flags import INJECTED, INJECTED_BEFORE
 from shm_monitor.segment.status import Status, beat_age_ns, state_of_error, status_of
 from shm_monitor.worker.attachment import Attachment
 
@@ -126,7 +126,9 @@ class Reader:
 
         try:
             view, live = self._attachment.look()
-            found = explain(view.sample(), view, self._attachment.indices, stale=not live)
+            sample = view.sample()
+            injected = _injected(self.name) if sample.verdict & INJECTED_BEFORE else ()
+            found = explain(sample, view, self._attachment.indices, stale=not live, injected=injected)
             return found if self._attachment.presence is None else found.of_worker(self.request(), self.level())
         except SegmentError as error:
             if self.required:
@@ -361,8 +363,8 @@ def _present(name: str, view: View) -> Sequence[Present]:
 
 
 def _injected(name: str) -> tuple[str, ...]:
-    """Return the metrics of *name* that are false on purpose; the sample itself says only that there are some."""
-    from shm_monitor.segment.injection import read
+    """Return the metrics of *name* that are or were false; the sample itself says only that there are some."""
+    from shm_monitor.segment.injection import read_last
 
-    injection = read(name)
+    injection = read_last(name)
     return ("unknown",) if injection is None else tuple(sorted(injection.values))

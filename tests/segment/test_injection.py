@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 import shm_monitor as sm
@@ -43,6 +44,40 @@ def test_what_is_injected_ends_by_itself(sampler: FakeSampler, name: str) -> Non
     with sm.attach(name) as reader:
         assert reader.snapshot().injected == ()
         assert not reader.should_prune()
+
+
+def test_a_verdict_says_that_it_rests_on_injected_readings(
+    sampler: FakeSampler, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Still within one observation period after the last false reading, for it still counts; afterwards no more."""
+    assert main(["inject", "memory_bytes=98", "--seconds", "5", "--name", name]) == 0
+    sampler.feed(50.0)
+    sampler.feed(*[50.0] * 9)
+    with sm.attach(name) as reader:
+        explanation = reader.explain()
+        assert explanation.should_prune
+        assert explanation.injected == ("memory.usage_bytes",)
+        assert str(explanation).startswith("CRITICAL (INJECTED: memory.usage_bytes)")
+        assert reader.snapshot().injected == (), "the newest sample itself is true again"
+        sampler.feed(*[50.0] * 10)
+        assert not reader.should_prune()
+        assert reader.explain().injected == ()
+        assert b"injected" not in msgspec.json.encode(reader.explain())
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("memory: ")]
+    assert [line.split(", ")[-1] for line in lines] == ["INJECTED readings"] * len(lines)
+    assert lines
+
+
+def test_check_says_that_readings_are_injected(
+    sampler: FakeSampler, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inject", "cpu_percent=77", "--seconds", "3600", "--name", name]) == 0
+    sampler.feed(50.0)
+    assert main(["check", "--name", name]) == 0
+    assert main(["check", "--json", "--name", name]) == 0
+    text, encoded = capsys.readouterr().out.splitlines()
+    assert text == "OK (INJECTED: cpu.cpu_percent)"
+    assert msgspec.json.decode(encoded)["injected"] == ["cpu.cpu_percent"]
 
 
 def test_what_is_injected_can_be_taken_back(sampler: FakeSampler, name: str) -> None:
