@@ -114,9 +114,9 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         reasons: the most pressing first; empty below prune.
         request: of a worker that is present, what it is asked for, in words; empty for nothing.
         no_sampler: why there is no sample at all, where a reader does not require one; else empty.
+        unknown: the watched limits that nobody knows of how they stand.
         injected: the metrics whose readings were false on purpose (``shm-monitor inject``) within the observation
             period, so that the verdict may rest on them.
-        unknown: the watched limits that nobody knows of how they stand.
     """
 
     should_prune: bool
@@ -126,8 +126,8 @@ class Explanation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reasons: tuple[ReasonState, ...]
     request: str = ""
     no_sampler: str = ""
-    injected: tuple[str, ...] = ()
     unknown: tuple[UnknownLimit, ...] = msgspec.field(default_factory=lambda: ())  # told when empty, too
+    injected: tuple[str, ...] = msgspec.field(default_factory=lambda: ())  # likewise
 
     def of_worker(self, request: Request | None, level: Level) -> Explanation:
         """Return the same for a worker that is present: its own level, and what it is asked for."""
