@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
+import msgspec
 import numpy as np
 import psutil
 
@@ -87,8 +88,7 @@ def sampler_here(
         owner_pid: whose tree of workers is measured, by a thread of its own; None for none.
         clock: of the samples, in nanoseconds.
     """
-    found = collectors.discover(owner_pid=owner_pid)
-    chosen = [one for one in found if only is None or one.name in only]
+    chosen = collectors.discover(only, owner_pid=owner_pid)
     lock = Lock(config.name)
     order = Order(config=config, owner_pid=os.getpid())
     sources = [source_for(one, config.check_interval, clock) for one in chosen]
@@ -157,10 +157,10 @@ class SamplerProcess:
         only: Sequence[str] = (),
     ) -> None:
         """Start it, with the collectors *only* (none: all), and wait for its first sample."""
-        program = ["bench.growth.some_collectors", *only] if only else ["shm_monitor.sampler"]
+        config = msgspec.structs.replace(config, collectors=tuple(only) or None)
         began = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *program],
+            [sys.executable, "-m", "shm_monitor.sampler"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

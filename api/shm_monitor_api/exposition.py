@@ -142,6 +142,8 @@ def _sampler(snapshot: sm.Snapshot) -> Iterator[Metric]:
     yield from _gauge("collector_success", "Whether a collector can read what it is for.", success, label)
     errors = [((name,), state.errors_count) for name, state in one.collectors.items()]
     yield from _counter("collector_errors", "Failures and time-outs of a collector.", errors, label)
+    seconds = [((name,), state.duration_seconds) for name, state in one.collectors.items()]
+    yield from _gauge("collector_duration_seconds", "How long the newest call of a collector took.", seconds, label)
 
 
 def _successes(snapshot: sm.Snapshot) -> Iterator[tuple[str, bool]]:

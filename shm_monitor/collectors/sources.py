@@ -29,11 +29,13 @@ class Source(Protocol):
         collector: the one behind it.
         last_ok_mono_ns: when it last succeeded; 0 before the first.
         errors_count: failures and hangs so far.
+        duration_seconds: how long the newest call took that came back; NaN before the first.
     """
 
     collector: Collector
     last_ok_mono_ns: int
     errors_count: int
+    duration_seconds: float
 
     def read(self, out: Array) -> None:
         """Write the newest readings into *out*, or why there are none."""
@@ -59,13 +61,18 @@ class InlineSource:
         self.collector = collector
         self.last_ok_mono_ns = 0
         self.errors_count = 0
+        self.duration_seconds = unknown(Unknown.NOT_YET_SAMPLED)
         self._clock = clock
         self._guard = _Guard(collector)
 
     def read(self, out: Array) -> None:
         """Collect now."""
-        if self._guard.collect(out):
-            self.last_ok_mono_ns = self._clock()
+        began_ns = self._clock()
+        good = self._guard.collect(out)
+        ended_ns = self._clock()
+        self.duration_seconds = (ended_ns - began_ns) / 1e9
+        if good:
+            self.last_ok_mono_ns = ended_ns
         else:
             self.errors_count += 1
 
@@ -87,6 +94,7 @@ class ThreadedSource:
         self.collector = collector
         self.last_ok_mono_ns = 0
         self.errors_count = 0
+        self.duration_seconds = unknown(Unknown.NOT_YET_SAMPLED)
         self._clock = clock
         self._interval_seconds = interval_seconds
         self._hang_ns = int(max(3 * interval_seconds, HANG_SECONDS_MIN) * 1e9)
@@ -118,10 +126,11 @@ class ThreadedSource:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            readings = np.empty(len(self.collector.metrics))
+            readings, began_ns = np.empty(len(self.collector.metrics)), self._clock()
             good = self._guard.collect(readings)
             self._newest = readings
             self._turned_ns = self._clock()
+            self.duration_seconds = (self._turned_ns - began_ns) / 1e9
             if good:
                 self.last_ok_mono_ns = self._turned_ns
             else:

@@ -166,6 +166,11 @@ BOUNDS: dict[str, Bounds] = {
     "scope": Text(
         r"auto|host|/[^\0\r\n]*|pid:[1-9][0-9]{0,9}", "auto, host, a cgroup path such as /system.slice/x, or pid:1234"
     ),
+    "collectors": Names(
+        r"-?[A-Za-z_][A-Za-z0-9_.-]{0,126}(:[A-Za-z_][A-Za-z0-9_.]{0,126})?",
+        "names of collectors with commas between, such as memory,cpu or -gpu or all,my_package.queue:Queue; all",
+        every="all",
+    ),
     "interfaces": Names(
         r"[^\s,/\0]{1,127}",
         "names or patterns of network interfaces with commas between, such as eth0,ib*; none for all",

@@ -45,6 +45,9 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         stale_after: seconds without a sign of life after which a sampler counts as hung; None: see
             ``stale_after_seconds``.
         scope: whose memory and CPU count: auto, host, a cgroup path, ``pid:N`` (that process's cgroup).
+        collectors: what is measured: names of collectors, ``-gpu`` for all but that one, an entry point of the group
+            ``shm_monitor.collectors`` or ``module:factory`` for one of your own (``all,my_package.queue:Queue``);
+            None: all built-in ones.
         interfaces: network interfaces that count, by name or shell pattern; empty: all but loopback and virtual ones.
         mounts: mount points whose space is measured.
         gpus: GPUs that are measured, by NVML index or UUID; None: all.
@@ -75,6 +78,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     on_stale: OnStale = "never"
     stale_after: float | None = None
     scope: str = "auto"
+    collectors: tuple[str, ...] | None = None
     interfaces: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     gpus: tuple[str, ...] | None = None

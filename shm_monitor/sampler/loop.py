@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import math
 import os
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shm_monitor.collectors.base import Collector
     from shm_monitor.config.resource import ResourceConfig
     from shm_monitor.supervision.handshake import Order
 
@@ -221,9 +219,10 @@ class Sampler:
 
 
 def sources_for(order: Order) -> list[Source]:
-    """Return the sources that *order* asks for, its further collectors last."""
+    """Return the sources that *order* asks for."""
     config = order.config
-    found: list[Collector] = collectors.discover(
+    found = collectors.discover(
+        config.collectors,
         scope=config.scope,
         interfaces=config.interfaces,
         mounts=config.mounts,
@@ -232,9 +231,8 @@ def sources_for(order: Order) -> list[Source]:
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES") if config.only_visible_gpus else None,
         owner_pid=order.owner_pid,
     )
-    for path in order.collectors:
-        module, _, factory = path.partition(":")
-        found.append(getattr(importlib.import_module(module), factory)())
+    if not any(collector.name == "memory" for collector in found):
+        _log.warning("COLLECTORS leaves memory out: nothing is decided about memory")
     return [source_for(collector, config.check_interval) for collector in found]
 
 

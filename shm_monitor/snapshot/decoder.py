@@ -88,10 +88,9 @@ class Decoder:
         rows = [(group, "", _GROUPS[group]) for group in _GROUPS]
         rows += [(group, name, _INSTANCES[group]) for group in _WHOLE for name in self._instances[group]]
         names = [Metric(group, field, "", "", "", at).name for group, at, kind in rows for field in _readings(kind)]
-        there = self._schema.places
-        lacking = {name: Unknown.NOT_SUPPORTED.text for name in names if name not in there}
-        without_gpu = _fact(self._schema, "gpu", "unavailable")
-        return lacking | ({"gpu": without_gpu} if without_gpu and isinstance(without_gpu, str) else {})
+        there, without_gpu = self._schema.places, _fact(self._schema, "gpu", "unavailable")
+        gpu = {"gpu": without_gpu} if without_gpu and isinstance(without_gpu, str) else {}
+        return {name: Unknown.NOT_SUPPORTED.text for name in names if name not in there} | gpu
 
     def _gpu_constants(self) -> dict[str, dict[str, Any]]:
         """Return what does not change of each GPU that has metrics, in the order of the GPU collector."""
@@ -148,7 +147,7 @@ class Decoder:
             level=LEVEL_TEXTS[level],
             should_prune=level >= Level.PRUNE,
             injected=injected,
-            **self._groups(cells, self._states(collectors, now_ns)),
+            **self._groups(cells, collectors, now_ns),
             limits=self._limit_states(sample.data, cells, sampled_at - sample.mono_ns * 1e-9),
             rolled=self._statistics(cells),
             other={name: cells[at] for name, at in self._other.items()},
@@ -156,7 +155,7 @@ class Decoder:
             present=list(present),
         )
 
-    def _groups(self, cells: Sequence[Cell], collectors: dict[str, structs.CollectorState]) -> dict[str, Any]:
+    def _groups(self, cells: Sequence[Cell], words: Sequence[int], now_ns: int) -> dict[str, Any]:
         """Return the groups of a Snapshot, by the name of their field."""
         own = {group: _row(cells, row) for group, row in self._places.items()}
         each = {group: {at: _row(cells, row) for at, row in rows.items()} for group, rows in self._instances.items()}
@@ -174,7 +173,7 @@ class Decoder:
             ),
             "gpus": [self._gpu(name, each["gpu"][name], each.get(f"gpu:{name}", {})) for name in self._gpus],
             "workers": structs.Workers(**own["workers"], processes=_table(structs.Worker, each["workers"])),
-            "sampler": structs.Sampler(**own["sampler"], collectors=collectors),
+            "sampler": structs.Sampler(**own["sampler"], collectors=self._states(words, now_ns, each["sampler"])),
         }
 
     def _gpu(self, instance: str, row: dict[str, Any], processes: Rows) -> structs.Gpu:
@@ -186,10 +185,11 @@ class Decoder:
     def _scope(self, index: Cell) -> str | None:
         return self._scopes[int(index)] if index is not None and 0 <= index < len(self._scopes) else None
 
-    def _states(self, words: Sequence[int], now_ns: int) -> dict[str, structs.CollectorState]:
+    def _states(self, words: Sequence[int], now_ns: int, rows: Rows) -> dict[str, structs.CollectorState]:
         """Return how each collector is doing; a success after *now_ns* was just now."""
+        seconds = {name: row.get("duration_seconds") for name, row in rows.items()}
         return {
-            name: structs.CollectorState(max(now_ns - at, 0) * 1e-9 if at else None, errors)
+            name: structs.CollectorState(max(now_ns - at, 0) * 1e-9 if at else None, errors, seconds.get(name))
             for name, at, errors in zip(self._schema.collectors, words[::2], words[1::2], strict=True)
         }
 

@@ -222,10 +222,14 @@ class Present(msgspec.Struct, frozen=True, gc=False):
 
 
 class CollectorState(msgspec.Struct, frozen=True, gc=False):
-    """How one collector is doing: seconds since its last success (None before the first), failures since the start."""
+    """How one collector is doing: seconds since its last success (None before the first), failures since the start.
+
+    ``duration_seconds`` is how long its newest call took.
+    """
 
     last_ok_age_seconds: Float = None
     errors_count: int = 0
+    duration_seconds: Float = None
 
 
 class Sampler(msgspec.Struct, frozen=True, gc=False):

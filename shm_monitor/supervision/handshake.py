@@ -26,13 +26,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         config: the whole configuration.
         owner_pid: the process whose end ends the sampler; also the root of the tree of workers that it measures.
         force_clock: use neither the kernel's death mark nor its dead man's switch: readers fall back to the clock.
-        collectors: further collectors, as ``module:factory``.
     """
 
     config: ResourceConfig
     owner_pid: int
     force_clock: bool = False
-    collectors: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import math
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -18,7 +20,10 @@ from shm_monitor.collectors import portable
 from shm_monitor.collectors.files import DISABLED, NOT_SUPPORTED, NOT_YET_SAMPLED, Roots
 from shm_monitor.errors import ConfigError
 from shm_monitor.schema import why_unknown
+from shm_monitor.worker.attaching import attach
 from tests.support.host_trees import Tree, sample
+from tests.support.real_sampler import RealSampler, fast
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,3 +144,85 @@ def test_a_recorded_tree_gives_the_same_rows_in_every_sample(tmp_path: Path) -> 
         sample(collector)
 
     assert rows == [tuple(collector.metrics) for collector in found]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["memory", "cpu"], ["memory", "cpu"]),
+        (["-gpu", "-workers"], ["cpu", "memory", "stall", "network", "disk", "mount"]),
+        (["all", "-gpu"], ["cpu", "memory", "stall", "network", "disk", "workers", "mount"]),
+        (["memory", "all"], ["memory", "cpu", "stall", "network", "disk", "workers", "mount", "gpu"]),
+        (["cpu", "queue", "cpu"], ["cpu", "queue"]),
+    ],
+)
+def test_the_collectors_that_are_named_are_chosen_once_each(names: list[str], found: list[str]) -> None:
+    assert collectors.chosen(names) == found
+
+
+def test_only_the_collectors_that_are_named_are_made() -> None:
+    assert [collector.name for collector in collectors.discover(["stall", "memory"])] == ["stall", "memory"]
+
+
+OWN = "tests.support.fake_collectors:prints"
+
+
+def test_a_collector_of_a_user_is_made_by_its_module_and_factory() -> None:
+    assert [collector.name for collector in collectors.discover(["cpu", OWN])] == ["cpu", "prints"]
+
+
+def test_a_collector_of_an_installed_package_is_made_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "queue_length-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: queue-length\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(f"[shm_monitor.collectors]\nqueue = {OWN}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert [collector.name for collector in collectors.discover(["memory", "queue"])] == ["memory", "prints"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("memry", "must be one of all, cpu, memory, stall, network, disk, workers, mount, gpu, or module:factory"),
+        ("no_such_module:Queue", "must be importable by the sampler: No module named 'no_such_module'"),
+        ("math:Queue", "must be importable by the sampler: module 'math' has no attribute 'Queue'"),
+        ("fractions:Fraction", "must make a collector; this one lacks name, threaded, interval_seconds, metrics"),
+        ("-queue", "must leave out one of cpu, memory"),
+    ],
+)
+def test_a_name_that_gives_no_collector_is_refused_with_what_is_allowed(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        collectors.discover([name])
+
+
+def test_two_collectors_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two collectors have the name 'hangs'"):
+        collectors.discover(["tests.support.fake_collectors:hangs", "tests.support.fake_collectors:hangs_too"])
+
+
+def test_a_sampler_measures_what_it_is_told_times_each_collector_and_says_that_memory_is_left_out(name: str) -> None:
+    config = msgspec.structs.replace(fast(name), collectors=("cpu", "tests.support.fake_collectors:slow"))
+    with RealSampler(config) as sampler:
+        assert sampler.report().error == ""
+        with attach(name) as reader:
+            wait_until(lambda: reader.snapshot().sampler.collectors["slow"].duration_seconds is not None)
+            found = reader.snapshot()
+        sampler.process.terminate()
+        _, said = sampler.end()
+
+    assert set(found.sampler.collectors) == {"cpu", "slow"}
+    assert found.other["fake.slow_count"] == 1.0
+    assert (found.sampler.collectors["slow"].duration_seconds or 0) >= 0.17
+    assert (found.memory.usage_bytes, found.limits) == (None, [])
+    assert "COLLECTORS leaves memory out" in said
+
+
+def test_a_collector_that_nobody_knows_is_an_error_of_the_start_that_names_those_that_there_are(name: str) -> None:
+    with RealSampler(msgspec.structs.replace(fast(name), collectors=("memry",))) as sampler:
+        report = sampler.report()
+
+    assert report.error == "ConfigError"
+    assert "cpu, memory, stall" in report.message

@@ -52,6 +52,7 @@ SPELLED: dict[str, tuple[str, object]] = {
     "on_stale": ("hold", "hold"),
     "stale_after": ("5", 5.0),
     "scope": ("pid:17", "pid:17"),
+    "collectors": ("all, -gpu, my.module:Queue", ("all", "-gpu", "my.module:Queue")),
     "interfaces": ("eth0, eth1", ("eth0", "eth1")),
     "mounts": ("/,/data", ("/", "/data")),
     "gpus": ("0 3", ("0", "3")),

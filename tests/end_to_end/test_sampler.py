@@ -41,8 +41,8 @@ TURN_NS = 10_000_000  # at 100 Hz
 @contextlib.contextmanager
 def supervised(name: str, *, collectors: tuple[str, ...] = (), **settings: object) -> Iterator[Supervisor]:
     """Run a sampler process with further *collectors*; a supervisor keeps it alive."""
-    config = ResourceConfig(name=name, **settings)  # type: ignore[arg-type]
-    supervisor = Supervisor(Order(config=config, owner_pid=os.getpid(), collectors=collectors))
+    config = ResourceConfig(name=name, collectors=("all", *collectors), **settings)  # type: ignore[arg-type]
+    supervisor = Supervisor(Order(config=config, owner_pid=os.getpid()))
     supervisor.start()
     try:
         yield supervisor

@@ -43,7 +43,8 @@ class Supervised:
         """Prepare it."""
         self.name = name
         self.lines: list[str] = []
-        self.order = Order(config=fast(name, **settings), owner_pid=os.getpid(), collectors=collectors)
+        config = fast(name, **settings, collectors=("all", *collectors))
+        self.order = Order(config=config, owner_pid=os.getpid())
         self.supervisor = Supervisor(self.order, on_event=self.lines.append, backoff_seconds=backoff_seconds)
 
     def pid(self) -> int:

@@ -60,6 +60,11 @@ def hangs() -> FakeCollector:
     return FakeCollector(_forever_in_c, name="hangs", threaded=True)
 
 
+def hangs_too() -> FakeCollector:
+    """Return another one of the same name."""
+    return hangs()
+
+
 def freezes() -> FakeCollector:
     """Return one that stops the whole process some turns later, once: it never gives the interpreter back."""
     turns = []

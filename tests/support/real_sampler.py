@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.supervision.handshake import Order, Report, decode_report, send_order
 from tests.support.children import PYTHON
@@ -47,7 +49,9 @@ class RealSampler:
             bufsize=0,
         )
         assert self.process.stdin is not None
-        order = Order(config=config, owner_pid=os.getpid(), force_clock=force_clock, collectors=collectors)
+        if collectors:
+            config = msgspec.structs.replace(config, collectors=("all", *collectors))
+        order = Order(config=config, owner_pid=os.getpid(), force_clock=force_clock)
         send_order(self.process.stdin.fileno(), order)
 
     def report(self) -> Report:

@@ -36,8 +36,8 @@ from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.supervisor import Supervisor
 
 name, stale_after, hold_seconds, *collectors = sys.argv[1:]
-config = ResourceConfig(name=name, check_interval=0.1, observation_period=1.0, stale_after=float(stale_after))
-order = Order(config=config, owner_pid=os.getpid(), collectors=tuple(collectors))
+times = dict(check_interval=0.1, observation_period=1.0, stale_after=float(stale_after))
+order = Order(config=ResourceConfig(name=name, collectors=("all", *collectors), **times), owner_pid=os.getpid())
 supervisor = Supervisor(order, backoff_seconds=(0.01,))
 supervisor.start()
 print(supervisor.pid, flush=True)
