@@ -38,7 +38,7 @@ GB = 2**30
 SIZE = (120, 34)
 SAMPLES = 300
 BEGAN = 1_790_000_000.0
-COMMANDS = {4101: "python train.py", 4117: "dataloader-0", 4118: "dataloader-1", 4119: "dataloader-2"}
+NAMES = {4101: "python train.py", 4117: "dataloader-0", 4118: "dataloader-1", 4119: "dataloader-2"}
 
 
 def main() -> None:
@@ -78,10 +78,6 @@ class Node:
     def sources(self) -> dict[str, str]:
         """Return where the numbers come from."""
         return {"memory.usage_bytes": "memory.current (v2)"}
-
-    def command(self, pid: int) -> str:
-        """Return the command of a worker."""
-        return COMMANDS.get(pid, "")
 
     def inject(self, readings: dict[str, float], seconds: float) -> None:
         """Take none: this is a picture."""
@@ -141,7 +137,10 @@ def _gpu(number: int, at: int) -> Gpu:
 
 def _workers(share: float) -> Workers:
     parts = (0.62, 0.13, 0.12, 0.11)
-    found = [Worker(pid, 310.0 * part, int(64 * share * part * GB)) for pid, part in zip(COMMANDS, parts, strict=True)]
+    found = [
+        Worker(pid, 310.0 * part, int(64 * share * part * GB), name=name)
+        for (pid, name), part in zip(NAMES.items(), parts, strict=True)
+    ]
     return Workers(4, 303.0, sum(one.rss_bytes or 0 for one in found), None, found)
 
 

@@ -99,7 +99,8 @@ def _present_line(one: Present) -> str:
     of = "" if one.limit == "memory" else f" of {one.limit}"
     asked = f", asked to shed {size(one.request_bytes)}{of} in round {one.round_number}" if one.request_bytes else ""
     vain = f", asked in vain {one.in_vain_count} times" if one.in_vain_count else ""
-    return f"  worker {one.pid:<10} holds {size(one.held_bytes)}, {one.share:.1f} x its share{asked}{vain}"
+    held = f"{one.name or '-'} holds {size(one.held_bytes)}, {one.share:.1f} x its share"
+    return f"  worker {one.pid:<10} {held}{asked}{vain}"
 
 
 def _table(found: Status) -> str:

@@ -51,7 +51,7 @@ def _once(source: Source, given: argparse.Namespace) -> int:
         from shm_monitor.tui.app import PAST_SAMPLES
         from shm_monitor.tui.frame import print_frame
 
-        print_frame(source, frame, source.past(PAST_SAMPLES), sys.stdout, width=given.width)
+        print_frame(frame, source.past(PAST_SAMPLES), sys.stdout, width=given.width)
     if not frame.live:
         return exits.NO_SAMPLER
     return exits.FINE

@@ -1,6 +1,11 @@
 """What can be measured here: ``discover`` makes the collectors that are asked for, each of them one source.
 
+<<<<<<< HEAD
 They import nothing of ours but ``shm_monitor.schema`` and ``shm_monitor.errors``.
+=======
+They import nothing of ours but :mod:`shm_monitor.schema`, :mod:`shm_monitor.process_names` and
+:mod:`shm_monitor.errors`.
+>>>>>>> c9060af (Processes have names: script, module, whose child of multiprocessing, our own; never an argument)
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from shm_monitor.process_names import ProcessName
 from shm_monitor.schema import Metric
 
 Array = NDArray[np.float64]
@@ -50,3 +51,14 @@ class UrgentCollector(Protocol):
     def collect_between(self, out: Array) -> None:
         """Write into *out*, which has the readings of before, those that change from one moment to the next."""
         ...
+
+
+@runtime_checkable
+class NamingCollector(Protocol):
+    """A collector with a table of processes.
+
+    Attributes:
+        processes: what those of its newest readings are called, by pid; replaced, never changed.
+    """
+
+    processes: Mapping[int, ProcessName]

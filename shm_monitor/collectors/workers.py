@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from shm_monitor.collectors.files import (
     total,
     why,
 )
+from shm_monitor.process_names import ProcessName, name_of
 from shm_monitor.schema import Metric
 
 INTERVAL_SECONDS = 2.0
@@ -29,7 +30,7 @@ ROWS = 16
 # never holds up a big process. It is less than an owner and its sampler hold (20 and 150 MB): with the sampler's pages
 # the scans took 0.3 % of a core, without 0.04 to 0.1 %.
 PSS_BUDGET_BYTES = 160 << 20
-_RECHECK_SCANS = 15  # a pid that is used again by another process is noticed after half a minute
+_RECHECK_SCANS = 15  # a pid or a process that has become another program is noticed after half a minute
 
 _STAT = "/proc/PID/stat"
 _ROLLUP = "/proc/PID/smaps_rollup"
@@ -99,8 +100,11 @@ class WorkersCollector:
         self._proc = roots.proc
         self._tree = ProcessTree(owner_pid, roots.proc, clock)
         self._rates: dict[tuple[int, int], Rate] = {}
+        self._named: dict[tuple[int, int], ProcessName] = {}
+        self._scans = 0
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
         self.facts: Mapping[str, Any] = {}  # no pid: with another owner the segment means the same, and is taken over
+        self.processes: Mapping[int, ProcessName] = {}
 
     def collect(self, out: Array) -> None:
         """Write the readings into *out*, shape (84,): 4 totals, then 16 rows of 5 (``disabled`` without a process)."""
@@ -112,8 +116,11 @@ class WorkersCollector:
         if not processes:
             out[:] = NOT_SUPPORTED
             return
-        workers = list(self._workers(sorted(processes, key=lambda process: process.rss_bytes)))
-        largest = sorted(workers, key=lambda worker: worker.rss_bytes, reverse=True)[:ROWS]
+        processes.sort(key=lambda process: process.rss_bytes)
+        seen_before = self._rates.keys()
+        workers = list(self._workers(processes))
+        largest = workers[: -ROWS - 1 : -1]
+        self.processes = self._names(processes[-ROWS:], seen_before)
         out[:] = DISABLED
         out[: len(TOTALS)] = (
             len(workers),
@@ -136,6 +143,18 @@ class WorkersCollector:
             shared = self._shared(process.pid) if left >= 0 else (DISABLED, DISABLED)
             cpu = 100 * ticks_per_second / self._ticks_per_second if is_known(ticks_per_second) else ticks_per_second
             yield Worker(process.pid, cpu, process.rss_bytes, *shared)
+
+    def _names(self, shown: Iterable[Process], seen_before: Container[tuple[int, int]]) -> dict[int, ProcessName]:
+        """Return what the processes *shown* are called, by pid.
+
+        The name of a new one is read twice: between fork and exec it is that of its parent.
+        """
+        self._scans += 1
+        known = self._named if self._scans % _RECHECK_SCANS else {}
+        keys = [(process.pid, process.start_ticks) for process in shown]
+        names = {key: known.get(key) or name_of(key[0], self._proc) for key in keys}
+        self._named = {key: name for key, name in names.items() if key in seen_before}
+        return {pid: name for (pid, _), name in names.items()}
 
     def _shared(self, pid: int) -> tuple[float, float]:
         """Return PSS and USS of *pid*, bytes; another user's are NO_PERMISSION."""

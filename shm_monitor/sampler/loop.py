@@ -23,6 +23,7 @@ from shm_monitor.sampler.episodes import Episodes
 from shm_monitor.sampler.holdings import highest, holdings
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
+from shm_monitor.sampler.process_publisher import ProcessPublisher
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import TRACK_FIELDS, Schema, Unknown, ordered, places_of, unknown
 from shm_monitor.segment.flags import BETWEEN, INJECTED, INJECTED_BEFORE
@@ -101,6 +102,7 @@ class Sampler:
         is_asked_for = {"memory", "gpu-memory"}
         self._others = np.array([rule.limit.name.partition(":")[0] not in is_asked_for for rule in chosen], bool)
         self._episodes = Episodes(config.name, chosen)
+        self._processes = ProcessPublisher(config.name, [source.collector for source in sources])
 
     @property
     def taken_over(self) -> bool:
@@ -132,6 +134,7 @@ class Sampler:
         for source, (local, places) in zip(self._sources, self._places, strict=True):
             source.read(local)
             values[places] = local
+        self._processes.turn(self._publisher.check_fence)
         self._publish(began_ns, realtime_ns, verdict=0)
         for index, source in enumerate(self._sources[:-1]):
             self._publisher.tell_collector(
@@ -196,6 +199,7 @@ class Sampler:
         with contextlib.suppress(FencedError):  # else what is open is the next sampler's to go on with
             self._publisher.check_fence()
             self._episodes.stop(self._clock() / 1e9, self._realtime() / 1e9)
+            self._processes.close()
         self._publisher.close()
 
     def _told(self, record: NDArray[np.void], words: NDArray[np.uint64]) -> Told:

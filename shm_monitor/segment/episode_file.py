@@ -14,7 +14,6 @@ from shm_monitor.segment import side_files
 from shm_monitor.segment.names import EPISODES_SUFFIX, side_path
 
 SIZE_MAX_BYTES = 256 * 1024  # some 800 events; a container has 64 MB of /dev/shm
-_WRITING_SUFFIX = f"{EPISODES_SUFFIX}-new"
 _READ_MAX_BYTES = 2 * SIZE_MAX_BYTES  # of a file that no sampler of ours made so large
 
 
@@ -30,7 +29,7 @@ def append(name: str, lines: bytes) -> None:
         size = os.fstat(fd).st_size
         if size + len(lines) > SIZE_MAX_BYTES:
             kept = _newer_half(os.pread(fd, _READ_MAX_BYTES, max(size - _READ_MAX_BYTES, 0)))
-            _replace(name, kept + lines)
+            side_files.replace(name, EPISODES_SUFFIX, kept + lines)
             return
         is_torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         _write(fd, b"\n" + lines if is_torn else lines)
@@ -67,21 +66,6 @@ def _newer_half(data: bytes) -> bytes:
     kept = data[-(SIZE_MAX_BYTES // 2) :]
     begin = kept.find(b"\n") + 1 if len(kept) < len(data) else 0
     return kept[begin : kept.rfind(b"\n") + 1]
-
-
-def _replace(name: str, data: bytes) -> None:
-    """Put *data* in the place of the log: who reads meanwhile has the old one or the new one."""
-    fd = side_files.open_file(name, _WRITING_SUFFIX, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    new = side_path(name, _WRITING_SUFFIX)
-    try:
-        try:
-            _write(fd, data)
-        finally:
-            os.close(fd)
-        os.rename(new, side_path(name, EPISODES_SUFFIX))
-    except OSError:
-        os.unlink(new)  # half of a log takes room that is short
-        raise
 
 
 def _write(fd: int, data: bytes) -> None:

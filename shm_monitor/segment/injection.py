@@ -19,8 +19,6 @@ from shm_monitor.segment.names import INJECT_SUFFIX, side_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-
-_WRITING_SUFFIX = f"{INJECT_SUFFIX}-new"
 _SIZE_MAX_BYTES = 1 << 20  # 10,000 metrics
 
 
@@ -38,15 +36,11 @@ def write(name: str, values: Mapping[str, float], seconds: float) -> None:
         UntrustedError: the file or its directory belongs to somebody else, or something else lies there.
         NoSpaceError: shared memory is full.
     """
-    path = side_path(name, INJECT_SUFFIX)
     told = {"values": dict(values), "until_mono_ns": time.monotonic_ns() + int(seconds * 1e9)}
     try:
-        fd = side_files.open_file(name, _WRITING_SUFFIX, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump(told, file)
-        os.rename(side_path(name, _WRITING_SUFFIX), path)  # a sampler that looks now sees the old one or the new one
+        side_files.replace(name, INJECT_SUFFIX, json.dumps(told).encode())
     except OSError as error:
-        raise side_files.refusal(name, path, error) from error
+        raise side_files.refusal(name, side_path(name, INJECT_SUFFIX), error) from error
 
 
 def end(name: str) -> None:

@@ -78,6 +78,24 @@ def open_file(name: str, suffix: str, flags: int) -> int:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
+def replace(name: str, suffix: str, data: bytes) -> None:
+    """Put *data* in the place of a side file: a process that reads it meanwhile gets the old one or the new one.
+
+    Raises:
+        OSError: it cannot be written, such as for a full /dev/shm; the old one stays.
+        MonitorError: as :func:`open_file`.
+    """
+    new = names.side_path(name, f"{suffix}-new")
+    fd = open_file(name, f"{suffix}-new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(new, names.side_path(name, suffix))
+    except OSError:
+        os.unlink(new)  # half of a file takes room that is short
+        raise
+
+
 def refusal(name: str, path: str, error: OSError) -> MonitorError:
     """Return what it means to the user of *name* that the system refused to open or make *path*."""
     reason = os.strerror(error.errno or 0)

@@ -129,10 +129,12 @@ class Disk(msgspec.Struct, frozen=True, gc=False):
 
 
 class GpuProcess(msgspec.Struct, frozen=True, gc=False):
-    """One of the largest users of a GPU's memory, by its pid as this pid namespace knows it."""
+    """One of the largest users of a GPU's memory, by its pid as this pid namespace knows it; named as a Worker is."""
 
     pid: int
     memory_bytes: Integer = None
+    name: str = ""
+    user: str = ""
 
 
 class Gpu(msgspec.Struct, frozen=True, gc=False):
@@ -173,13 +175,21 @@ class Gpu(msgspec.Struct, frozen=True, gc=False):
 
 
 class Worker(msgspec.Struct, frozen=True, gc=False):
-    """One process of the tree under the sampler's owner."""
+    """One process of the tree under the sampler's owner.
+
+    Args:
+        name: its script or module (``train.py``, ``-m torch.distributed.run``, ``spawn_main of train.py``), else its
+            program; ours begin with ``shm-monitor``. No arguments, for they may be secrets; empty where unknown.
+        user: whose it is, where it is not of the sampler's user; else empty.
+    """
 
     pid: int
     cpu_percent: Float = None
     rss_bytes: Integer = None
     uss_bytes: Integer = None
     pss_bytes: Integer = None
+    name: str = ""
+    user: str = ""
 
 
 class Workers(msgspec.Struct, frozen=True, gc=False):
@@ -198,6 +208,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     Args:
         slot: its own; the flag of the segment with that number is about its part alone.
         pid: as the process that took this snapshot knows it; 0 where it cannot.
+        name: its script or module, as that of a Worker; empty where unknown.
         weight: its fair share is in proportion to it.
         held_bytes: what it holds above what it had when it presented itself; as old as ten seconds while calm.
         share: held_bytes over a fair share; 1 is fair.
@@ -219,6 +230,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     answered_round: int
     shed_bytes: int
     in_vain_count: int
+    name: str = ""
 
 
 class CollectorState(msgspec.Struct, frozen=True, gc=False):

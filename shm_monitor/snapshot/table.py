@@ -95,10 +95,14 @@ def _table(head: str, rows: Mapping[str, msgspec.Struct]) -> list[str]:
 
 
 def _processes(rows: Sequence[msgspec.Struct]) -> list[str]:
-    """Return the rows of a process table, whose first field is the pid."""
-    fields = rows[0].__struct_fields__[1:] if rows else ()
+    """Return the rows of a process table, whose first field is the pid; a column without any text is left out."""
+    fields = [field for field in (rows[0].__struct_fields__[1:] if rows else ()) if _is_used(field, rows)]
     lines = [[str(getattr(row, "pid", "-")), *(human(field, getattr(row, field)) for field in fields)] for row in rows]
     return _aligned([["pid", *map(_label, fields)], *lines]) if rows else []
+
+
+def _is_used(field: str, rows: Sequence[msgspec.Struct]) -> bool:
+    return any(getattr(row, field) != "" for row in rows)
 
 
 def _other(other: Mapping[str, Cell]) -> list[str]:
@@ -133,7 +137,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return *rows* with columns of one width, the first on the left, the others on the right."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [_INDENT + "  ".join(_justified(row, widths)) for row in rows]
+    return [(_INDENT + "  ".join(_justified(row, widths))).rstrip() for row in rows]
 
 
 def _justified(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:

@@ -18,7 +18,7 @@ from textual.events import Resize
 from textual.widgets import Footer, Input, Static
 
 from shm_monitor.errors import MonitorError
-from shm_monitor.snapshot.structs import Snapshot, Worker
+from shm_monitor.snapshot.structs import Snapshot
 from shm_monitor.tui import panels
 from shm_monitor.tui.panels import SORTS, Look
 from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen, SourcesScreen, readings_of
@@ -74,7 +74,6 @@ class TopApp(App[None]):
         self._sort = SORTS[0]
         self._wanted = ""
         self._paused_at: int | None = None  # the place in the past that is shown
-        self._names: dict[int, str] = {}
         self._toggled: set[str] = set()  # panels that the person has opened or closed
         self._drawn: dict[str, Text] = {}  # what each panel shows: only what changes is drawn again
 
@@ -144,8 +143,6 @@ class TopApp(App[None]):
         until = len(self._past) if self._paused_at is None else self._paused_at + 1
         past = [snapshot for snapshot, _ in self._past][:until]
         self.set_class(not frame.live, "grey")
-        unknown = [one.pid for one in workers_in(frame) if one.pid not in self._names]
-        self._names |= {pid: self._source.command(pid) for pid in unknown}
         if "gpus" not in self._toggled:
             self.query_one("#gpus").display = bool(frame.snapshot and frame.snapshot.gpus)
         self._put("banner", self._heading(panels.banner(frame)))
@@ -169,7 +166,7 @@ class TopApp(App[None]):
 
     def _look(self, widget: Static, past: list[Snapshot]) -> Look:
         lines = 3 if self.size.height < TALL_FROM else 8
-        return Look(max(widget.content_size.width, 36), past, self._sort, self._wanted, self._names, lines)
+        return Look(max(widget.content_size.width, 36), past, self._sort, self._wanted, lines)
 
     def _heading(self, text: Text) -> Text:
         told = Text(f" {self._source.title}", style="bold")
@@ -267,8 +264,3 @@ def _height(text: Text, width: int) -> int:
     """Return how many lines *text* has, wrapped to *width* cells where that is not 0."""
     lines = text.plain.splitlines()
     return sum(-(-max(len(line), 1) // width) for line in lines) if width else len(lines)
-
-
-def workers_in(frame: Frame) -> list[Worker]:
-    """Return the worker processes in *frame*."""
-    return [] if frame.snapshot is None else list(frame.snapshot.workers.processes)

@@ -10,20 +10,17 @@ from rich.panel import Panel
 
 from shm_monitor.snapshot.structs import Snapshot
 from shm_monitor.tui import panels
-from shm_monitor.tui.app import PANELS, workers_in
+from shm_monitor.tui.app import PANELS
 from shm_monitor.tui.panels import Look
-from shm_monitor.tui.source import Frame, Source
+from shm_monitor.tui.source import Frame
 
 BORDER = 4  # cells that the frame of a panel takes
 
 
-def print_frame(
-    source: Source, frame: Frame, past: Sequence[Snapshot], out: TextIO, *, width: int | None = None
-) -> None:
-    """Print *frame* of *source* on *out*: the banner, then each panel; plain where it is no terminal."""
+def print_frame(frame: Frame, past: Sequence[Snapshot], out: TextIO, *, width: int | None = None) -> None:
+    """Print *frame* on *out*: the banner, then each panel; plain where it is no terminal."""
     console = Console(file=out, width=width, highlight=False, soft_wrap=False)
-    names = {one.pid: source.command(one.pid) for one in workers_in(frame)}
-    look = Look(console.width - BORDER, past, names=names)
+    look = Look(console.width - BORDER, past)
     console.print(panels.banner(frame))
     if frame.snapshot is None:
         return

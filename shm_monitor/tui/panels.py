@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from rich.text import Text
@@ -29,7 +29,6 @@ class Look(NamedTuple):
         past: oldest first, the frame's own sample last.
         sort: one of ``SORTS``.
         wanted: only workers, limits and interfaces whose name has it.
-        names: the command of a process by its pid, as far as known here.
         plot_lines: how high a plot may be.
     """
 
@@ -37,7 +36,6 @@ class Look(NamedTuple):
     past: Sequence[Snapshot] = ()
     sort: str = "rss"
     wanted: str = ""
-    names: Mapping[int, str] = {}
     plot_lines: int = 3
 
 
@@ -179,7 +177,7 @@ def limits(frame: Frame, look: Look) -> Text:
 
 
 def workers(frame: Frame, look: Look) -> Text:
-    """Return the processes under the sampler's owner: pid, command, memory, share of all, CPU, bytes asked for."""
+    """Return the processes under the sampler's owner: pid, name, memory, share of all, CPU, bytes asked for."""
     group = _sample(frame).workers
     asked = {one.pid: one for one in _sample(frame).present}
     if not group.processes:
@@ -187,15 +185,16 @@ def workers(frame: Frame, look: Look) -> Text:
     room = max(look.width - 44, 8)
     head = Text(f"{'pid':>7} {'command':{room}} {'rss':>9} {'share':>5} {'cpu':>8} {'asked':>9}", style=GREY)
     rows = [one for one in sorted(group.processes, key=_ORDERS[look.sort]) if _is_wanted(one, look)]
-    lines = [_worker(one, look.names.get(one.pid, ""), group.rss_bytes, asked.get(one.pid), room) for one in rows]
+    lines = [_worker(one, group.rss_bytes, asked.get(one.pid), room) for one in rows]
     return joined([head, *lines])
 
 
 def _is_wanted(one: Worker, look: Look) -> bool:
-    return not look.wanted or look.wanted in look.names.get(one.pid, "") or look.wanted == str(one.pid)
+    return not look.wanted or look.wanted in one.name or look.wanted == str(one.pid)
 
 
-def _worker(one: Worker, name: str, whole: int | None, present: Present | None, room: int) -> Text:
+def _worker(one: Worker, whole: int | None, present: Present | None, room: int) -> Text:
+    name = printable(f"{one.name} ({one.user})" if one.user else one.name)
     share = f"{100 * one.rss_bytes / whole:.0f} %" if whole and one.rss_bytes is not None else "-"
     cpu_told = human("_percent", one.cpu_percent)
     asked = "" if present is None else size(present.request_bytes) if present.request_bytes else "-"

@@ -6,16 +6,16 @@ import json
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from shm_monitor.errors import ConfigError, MonitorError, SegmentError
-from shm_monitor.segment import layout, names
+from shm_monitor.segment import layout, names, process_file
 from shm_monitor.segment.status import LIVE
 from shm_monitor.snapshot.decoder import Decoder
+from shm_monitor.snapshot.named import named
 from shm_monitor.snapshot.structs import Snapshot
 from shm_monitor.units import printable
 from shm_monitor.worker.attaching import attach
@@ -69,9 +69,6 @@ class Source(Protocol):
     def sources(self) -> dict[str, str]:
         """Return where each number comes from, by metric; empty where nobody says."""
 
-    def command(self, pid: int) -> str:
-        """Return the command of the process *pid*; empty where it cannot be known here."""
-
     def inject(self, readings: dict[str, float], seconds: float) -> None:
         """Put false readings in.
 
@@ -113,7 +110,7 @@ class LocalSource:
             newest = view.word(layout.HEAD_OFFSET)
         except SegmentError:
             return []
-        return [
+        past = (
             decoder.snapshot(
                 sample,
                 name=self.title,
@@ -124,7 +121,9 @@ class LocalSource:
                 injected=(),
             )
             for sample in view.samples(after=max(newest - count, 0))
-        ]
+        )
+        processes = process_file.read(self.title)
+        return [named(snapshot, processes) for snapshot in past]
 
     def sources(self) -> dict[str, str]:
         """Return the sources as the schema of the segment has them."""
@@ -132,14 +131,6 @@ class LocalSource:
             return {metric.name: metric.source for metric in self._reader.view().schema.metrics}
         except SegmentError:
             return {}
-
-    def command(self, pid: int) -> str:
-        """Return the command as the kernel has it, with what a terminal would obey escaped."""
-        try:
-            text = Path("/proc", str(pid), "comm").read_text(encoding="utf-8", errors="backslashreplace")
-        except OSError:
-            return ""
-        return printable(text.strip())
 
     def inject(self, readings: dict[str, float], seconds: float) -> None:
         """Put false readings in, where the sampler was told to take them."""
@@ -194,10 +185,6 @@ class RemoteSource:
             return {one["name"]: printable(one["source"]) for one in told["metrics"]}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
-
-    def command(self, pid: int) -> str:  # noqa: ARG002 - a pid of another machine
-        """Return nothing."""
-        return ""
 
     def inject(self, readings: dict[str, float], seconds: float) -> None:  # noqa: ARG002 - as its Protocol
         """Refuse: an API only reads."""

@@ -105,7 +105,7 @@ class Reader:
 
             decoder = self._decoder = (view, Decoder(view.schema))
         sample = view.sample()
-        return decoder[1].snapshot(
+        snapshot = decoder[1].snapshot(
             sample,
             name=self.name,
             now_ns=samplers_now_ns(view, alive=live),
@@ -115,6 +115,7 @@ class Reader:
             injected=_injected(self.name) if sample.verdict & INJECTED else (),
             present=_present(self.name, view) if view.flag(layout.OTHERS_FLAG) else (),
         )
+        return _named(snapshot, self.name)
 
     def explain(self) -> Explanation:
         """Return why: each reason that holds on the watched limits, with the numbers as they were when it was set.
@@ -360,6 +361,13 @@ def _present(name: str, view: View) -> Sequence[Present]:
     from shm_monitor.worker.presence import present_workers
 
     return present_workers(name, view)
+
+
+def _named(snapshot: Snapshot, name: str) -> Snapshot:
+    from shm_monitor.segment import process_file
+    from shm_monitor.snapshot.named import named
+
+    return named(snapshot, process_file.read(name))
 
 
 def _injected(name: str) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ def test_workers_are_those_that_presented_themselves_with_what_they_are_asked(
         worker.kill()
 
     assert (shown["slot"], shown["pid"], shown["limit"]) == (0, worker.pid, "memory")
+    assert shown["name"] == "-m tests.support.present_worker"
     assert 10 * 2**20 < shown["held_bytes"] < 40 * 2**20
     assert shown["request_bytes"] > 0
     assert shown["round_number"] >= 1

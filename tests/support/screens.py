@@ -29,7 +29,9 @@ def snapshot(sequence: int = 1, level: str = "ok", used: float = 0.5, **fields: 
     given = {
         "cpu": Cpu(cpu_percent=40.0, effective_count=2.0, load_1=0.5, core_percent={"0": 30.0, "1": 95.0}),
         "memory": Memory(usage_bytes=int(used * whole), capacity_bytes=whole, usage_percent=100 * used),
-        "workers": Workers(2, 10.0, 3 * GB, None, [Worker(11, 5.0, GB), Worker(12, 1.0, 2 * GB)]),
+        "workers": Workers(
+            2, 10.0, 3 * GB, None, [Worker(11, 5.0, GB, name="train.py"), Worker(12, 1.0, 2 * GB, name="loader")]
+        ),
         "limits": [limit],
         **fields,
     }
@@ -77,9 +79,6 @@ class Scripted:
 
     def sources(self) -> dict[str, str]:
         return {"memory.usage_bytes": "memory.current (v2)"}
-
-    def command(self, pid: int) -> str:
-        return {11: "python", 12: "loader"}.get(pid, "")
 
     def inject(self, readings: dict[str, float], seconds: float) -> None:
         if not self.allows:

@@ -24,7 +24,7 @@ from tests.support.surroundings import ROOT
 if not (ROOT / "docs" / "site").exists():
     pytest.skip("the node that is shown lies beside a checkout", allow_module_level=True)
 
-from docs.site.screens import COMMANDS, Node, sample
+from docs.site.screens import Node, sample
 
 of_this_textual = pytest.mark.skipif(
     not textual.__version__.startswith("8.2."), reason="the pictures are those of textual 8.2"
@@ -44,7 +44,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("name", PANELS)
 def test_a_panel_looks_as_it_did(name: str) -> None:
     node = Node()
-    look = Look(56, [*node.past(300), sample(300)], names=COMMANDS)
+    look = Look(56, [*node.past(300), sample(300)])
     console = Console(file=io.StringIO(), width=60, record=True, force_terminal=True, color_system="truecolor")
     console.print(Panel(PANELS[name](node.newest(), look), title=panels.title_of(name, node.newest(), look)))
 

@@ -173,7 +173,9 @@ def test_status_shows_what_each_is_asked_and_names_who_does_not_react(
     assert cli.main(["status", "--name", stage.name]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "worker" in line]
     assert re.fullmatch(
-        rf" *worker {worker.pid} +holds \d\d\.\d MB, 1\.0 x its share, asked to shed \d+ B in round 1", line
+        rf" *worker {worker.pid} +-m tests.support.present_worker holds \d\d\.\d MB, "
+        r"1\.0 x its share, asked to shed \d+ B in round 1",
+        line,
     )
 
     stage.sampler.feed(*[90.5] * 6)

@@ -19,6 +19,7 @@ from shm_monitor.collectors.gpu.processes import PidNamespace, process_values
 from shm_monitor.collectors.gpu.reader import METRICS, DeviceReader, DeviceReading
 from shm_monitor.collectors.gpu.session import Session
 from shm_monitor.errors import ConfigError
+from shm_monitor.process_names import ProcessName, name_of
 from shm_monitor.schema import Metric, Unknown, unknown, why_unknown
 
 _LOST = (Unknown.GPU_LOST, Unknown.ERROR)
@@ -60,7 +61,8 @@ class GpuCollector:
         self._session = session
         self._readers = [DeviceReader(session, device) for device in devices] if session is not None else []
         self._timeout_seconds = timeout_seconds
-        self._pids = PidNamespace(proc_root)
+        self._proc, self._pids = str(proc_root), PidNamespace(proc_root)
+        self.processes: Mapping[int, ProcessName] = {}
 
     def collect(self, out: Array) -> None:
         """Write one reading of every device into *out*, shape (len(metrics),); returns within the timeout."""
@@ -94,6 +96,8 @@ class GpuCollector:
 
     def _values(self, readings: Sequence[DeviceReading]) -> list[float]:
         ours = self._pids.ours({pid for reading in readings for pid in reading.processes.processes})
+        known = self.processes
+        self.processes = {here: known.get(here) or name_of(pid, self._proc) for pid, here in ours.items()}
         return [
             value
             for reading in readings
