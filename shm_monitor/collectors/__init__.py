@@ -1,11 +1,6 @@
 """What can be measured here: ``discover`` makes the collectors that are asked for, each of them one source.
 
-<<<<<<< HEAD
-They import nothing of ours but ``shm_monitor.schema`` and ``shm_monitor.errors``.
-=======
-They import nothing of ours but :mod:`shm_monitor.schema`, :mod:`shm_monitor.process_names` and
-:mod:`shm_monitor.errors`.
->>>>>>> c9060af (Processes have names: script, module, whose child of multiprocessing, our own; never an argument)
+They import nothing of ours but ``shm_monitor.schema``, ``shm_monitor.process_names`` and ``shm_monitor.errors``.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def replace(name: str, suffix: str, data: bytes) -> None:
 
     Raises:
         OSError: it cannot be written, such as for a full /dev/shm; the old one stays.
-        MonitorError: as :func:`open_file`.
+        MonitorError: as for ``open_file``.
     """
     new = names.side_path(name, f"{suffix}-new")
     fd = open_file(name, f"{suffix}-new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
