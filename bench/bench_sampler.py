@@ -18,9 +18,8 @@ import shm_monitor
 from bench import budgets
 from bench.measure import Rows, compare, run
 from bench.results import Budget, Row
-from bench.stage import COUNTERS, NaivePsutil, SamplerProcess, Turns, new_name, sampler_here
+from bench.stage import COUNTERS, NaivePsutil, SamplerProcess, Turns, compile_kernels, new_name, sampler_here
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.kernels import decide, roll
 from shm_monitor.sampler.loop import Sampler
 from tests.support.cgroups import child_in
 from tests.support.load_cgroup import memory_group
@@ -77,8 +76,7 @@ def bench_first_sample(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_p
     turns = itertools.count()
     cold: list[float] = []
     run(benchmark, lambda: cold.append(start({"NUMBA_CACHE_DIR": f"{tmp_path}/{next(turns)}"})), rounds=STARTS)
-    for kernel in (roll.ROLL, decide.DECIDE):
-        kernel.compile()  # into the cache that a sampler has by default
+    compile_kernels()  # into the cache that a sampler has by default
     warm = [start({}) for _ in range(STARTS)]
     rows.add(Row("cold numba cache", statistics.median(cold), "seconds", budget=Budget(3.0)))
     rows.add(Row("warm numba cache", statistics.median(warm), "seconds"))
@@ -95,6 +93,8 @@ def bench_cost_at_one_hertz(benchmark: BenchmarkFixture, rows: Rows, name: str, 
         if is_compiled
         else (budgets.CPU_INTERPRETED, budgets.SAMPLER_INTERPRETED)
     )
+    if is_compiled:
+        compile_kernels()  # into the cache
     with SamplerProcess(ResourceConfig(name=name, compile="always" if is_compiled else "never")) as sampler:
         if is_compiled:
             sampler.await_compiled()
@@ -160,6 +160,22 @@ def bench_schedule_at_100_hertz(benchmark: BenchmarkFixture, rows: Rows, name: s
     rows.add(Row("a turn is late by, 99 of 100", schedule.latest_seconds, "seconds"))
 
 
+@pytest.mark.benchmark(group="sampler")
+def bench_schedule_while_compiling(benchmark: BenchmarkFixture, rows: Rows, name: str, tmp_path: Path) -> None:
+    """Does the sampler hold its schedule while it compiles its kernels, with nothing in numba's cache?"""
+    config = ResourceConfig(name=name, check_interval=0.02, adaptive=False, compile="always")
+    with (
+        SamplerProcess(config, environ={"NUMBA_CACHE_DIR": str(tmp_path)}) as sampler,
+        shm_monitor.attach(name) as reader,
+    ):
+        run(benchmark, sampler.await_compiled)
+        times = [one.mono_ns for one in reader.view().samples(after=0)]
+    late = [(after - before) / 1e9 - config.check_interval for before, after in itertools.pairwise(times)]
+    rows.add(Row("compiling on a cold cache", (times[-1] - times[0]) / 1e9, "seconds"))
+    rows.add(Row("a turn is late by, while compiling, 99 of 100", statistics.quantiles(late, n=100)[98], "seconds"))
+    rows.add(Row("a turn is late by, while compiling, at most", max(late), "seconds", budget=Budget(0.02)))
+
+
 class Kept(NamedTuple):
     """How well a schedule was kept: turns without a sample, how much it moved, median and 99 % of the delays."""
 
@@ -188,6 +204,7 @@ class Kept(NamedTuple):
 @pytest.mark.benchmark(group="sampler")
 def bench_one_whole_turn(benchmark: BenchmarkFixture, rows: Rows, name: str) -> None:
     """What do the readings, their statistics, the decision and the publishing cost, against naive psutil calls?"""
+    compile_kernels()
     with sampler_here(ResourceConfig(name=name, check_interval=0.01), owner_pid=os.getpid()) as sampler:
         for _ in range(100):
             sampler.sample()
@@ -200,6 +217,7 @@ def bench_one_whole_turn(benchmark: BenchmarkFixture, rows: Rows, name: str) -> 
 @pytest.mark.benchmark(group="sampler")
 def bench_cost_and_window(benchmark: BenchmarkFixture, rows: Rows) -> None:
     """Does a sample cost more when the observation period is longer?"""
+    compile_kernels()
     with contextlib.ExitStack() as stack:
         short, long = (_filled(stack, period_seconds) for period_seconds in (1.0, 60.0))
         seen = compare(benchmark, long, short)

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import psutil
 from shm_monitor import collectors
 from shm_monitor.collectors.sources import source_for
 from shm_monitor.config.resource import ResourceConfig
+from shm_monitor.kernels import of_one_sample
 from shm_monitor.sampler.kernel_support import KernelSupport
 from shm_monitor.sampler.loop import Sampler
 from shm_monitor.sampler.publisher import Publisher
@@ -28,10 +30,9 @@ from shm_monitor.segment import side_files
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order, decode_report, send_order
 from shm_monitor.supervision.supervisor import SINGLE_THREADED
-from tests.support.mappings import maps_of, private_code
 
 FOR_EVER_NS = 2**62  # a publisher that nobody calls hung, however long a benchmark takes
-COMPILE_SECONDS = 240.0  # a child of the lowest priority fills a cold cache on a busy machine
+COMPILE_SECONDS = 240.0  # on a cold cache and a busy machine
 COUNTERS = ("cpu", "memory", "stall", "disk")  # with the sampler's own, about 64 metrics
 
 
@@ -100,6 +101,12 @@ def sampler_here(
         lock.release()
 
 
+def compile_kernels() -> None:
+    """Have the samplers of this process run compiled kernels from now on."""
+    for kernel in of_one_sample():
+        kernel.compile()
+
+
 class Turns:
     """A clock that moves by one interval when told to, so that 60 s of history take no minute to fill."""
 
@@ -158,12 +165,13 @@ class SamplerProcess:
     ) -> None:
         """Start it, with the collectors *only* (none: all), and wait for its first sample."""
         config = msgspec.structs.replace(config, collectors=tuple(only) or None)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "shm_monitor.sampler"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             env={**here(), **SINGLE_THREADED, **(environ or {})},
         )
         assert self._process.stdin is not None
@@ -173,7 +181,6 @@ class SamplerProcess:
         report = decode_report(self._process.stdout.readline())
         self.first_sample_seconds = time.perf_counter() - began
         assert not report.error, report.message
-        self._code_before = private_code(maps_of(self.pid))
 
     @property
     def pid(self) -> int:
@@ -193,12 +200,11 @@ class SamplerProcess:
         return private_bytes(self.pid)
 
     def await_compiled(self) -> None:
-        """Wait until its kernels are compiled: it runs code that it has linked, or LLVM where that cannot be linked."""
+        """Wait until it has logged that its kernels are compiled."""
         deadline = time.monotonic() + COMPILE_SECONDS
-        while private_code(maps := maps_of(self.pid)) == self._code_before and "libllvmlite" not in maps:
+        while b"kernels compiled" not in os.pread(self._log.fileno(), 2**16, 0):
             assert time.monotonic() < deadline, f"no compiled kernels after {COMPILE_SECONDS} s"
             time.sleep(0.1)
-        time.sleep(1.0)  # there are several kernels
 
     def kill(self) -> None:
         """Send SIGKILL, without waiting."""
@@ -208,7 +214,7 @@ class SamplerProcess:
         """Stop it if it still runs; return what it used from its start to its end."""
         os.kill(self.pid, signal.SIGTERM)  # not Popen.terminate(), which would take the rusage of one that has ended
         usage = wait4(self._process)
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
             if pipe is not None:
                 pipe.close()
         return usage

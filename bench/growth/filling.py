@@ -14,9 +14,8 @@ import time
 
 import msgspec
 
-from bench.stage import Turns, memory_bytes, new_name, sampler_here
+from bench.stage import Turns, compile_kernels, memory_bytes, new_name, sampler_here
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.sampler.compilation import leave_interpreted
 
 INTERVAL_NS = 10_000_000
 TURNS, SAMPLES_A_TURN = 30, 20
@@ -31,8 +30,8 @@ class Filled(msgspec.Struct, frozen=True):
 
 def main(arguments: list[str]) -> int:
     """Measure; return the exit status."""
-    if arguments[0] == "never":
-        leave_interpreted()
+    if arguments[0] != "never":
+        compile_kernels()
     with contextlib.ExitStack() as stack:
         samplers, sizes = [], []
         for count in (10, *map(int, arguments[1:])):  # the first one brings what all of them share

@@ -55,8 +55,8 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         only_visible_gpus: measure only the GPUs that ``CUDA_VISIBLE_DEVICES`` shows.
         adaptive: look at memory alone between two samples, too, while it rises towards its end.
         allow_injection: let ``shm-monitor inject`` put false readings in, to try a worker's reaction.
-        compile: whether the sampler runs compiled kernels, which takes 100 MB: auto (from 5 Hz or 24 limits on, where
-            512 MB are left, and not after a death for want of memory), always, never.
+        compile: whether the sampler runs compiled kernels, which takes 110 MB: auto (from 5 Hz or 24 limits on, where
+            1 GB is left, and not after a death for want of memory), always, never.
 
     Raises:
         ConfigError: a value of the wrong type or out of range, or two that contradict each other.

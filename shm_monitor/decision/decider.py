@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from shm_monitor.decision.rules import Rule
 from shm_monitor.kernels import decide as step
-from shm_monitor.kernels import past
 from shm_monitor.kernels.roll import Samples
 from shm_monitor.schema import REASON_NAMES, TRACK_FIELDS, Level, Reason, names_of_bits
 from shm_monitor.units import amount, duration
@@ -81,10 +80,10 @@ class Track(NamedTuple):
     @classmethod
     def fresh(cls, count: int) -> Track:
         """Return the memory of *count* limits of which nothing is known."""
-        buckets = np.zeros((count, past.BUCKETS, past.BUCKET_WIDTH))
-        buckets[:, :, past.ID] = -np.inf  # no bucket, also soon after the boot, when -1 would be one
-        recent = np.full((count, past.RECENT_WIDTH), math.nan)
-        recent[:, [past.KNOWN_COUNT, past.RATE, past.RELIEVED]] = 0.0
+        buckets = np.zeros((count, step.BUCKETS, step.BUCKET_WIDTH))
+        buckets[:, :, step.ID] = -np.inf  # no bucket, also soon after the boot, when -1 would be one
+        recent = np.full((count, step.RECENT_WIDTH), math.nan)
+        recent[:, [step.KNOWN_COUNT, step.RATE, step.RELIEVED]] = 0.0
         return cls(buckets, recent, fresh_published(count))
 
 
@@ -130,8 +129,6 @@ class Decider:
         self._since = np.full(len(rules), math.nan)  # that each limit presses; NaN while it does not
         self._record: Samples | None = None
         self._warned = False
-        if not step.DECIDE.is_compiled and not step.DECIDE.is_compiling:
-            step.DECIDE.compile()
 
     @property
     def wait_seconds(self) -> float:
@@ -168,7 +165,7 @@ class Decider:
         slots, mono = len(ring), ring["mono_ns"]
         newest_ns = later_ns = int(mono[newest % slots])
         reach_ns = (
-            newest_ns if step.DECIDE.is_compiled else self._tables.timing[past.PERIOD] * 1e9 * _INTERPRETED_PERIODS
+            newest_ns if step.DECIDE.is_compiled else self._tables.timing[step.PERIOD] * 1e9 * _INTERPRETED_PERIODS
         )
         found: list[int] = []
         for number in range(newest, max(newest - slots, 0), -1):

@@ -1,7 +1,7 @@
 """What runs compiled: the rolling statistics, the decision and the atomic loads; it knows nothing else of the package.
 
-Importing costs numpy and no numba: a kernel is compiled, or fetched from numba's cache, when first asked for, and runs
-interpreted before, with the same results. The atomics are numba's own, so asking for one of them imports it.
+Importing costs numpy and no numba: a kernel runs interpreted until somebody has it compiled, or fetched from numba's
+cache, with the same results. The atomics are numba's own, so asking for one of them imports it.
 """
 
 import importlib

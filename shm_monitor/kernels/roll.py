@@ -159,8 +159,6 @@ class Rolling:
         self._stack = np.zeros((len(ring) + 2, rolled, AGGREGATE_WIDTH))
         self._stack[-1, :, MAXIMUM] = -np.inf  # the empty aggregate
         self._record: Samples | None = None
-        if not ROLL.is_compiled and not ROLL.is_compiling:
-            ROLL.compile()
 
     def rebuild(self, newest: int) -> None:
         """Take up the window that ends with sample *newest* of the ring, as after a takeover.

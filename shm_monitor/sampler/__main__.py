@@ -149,7 +149,6 @@ def _run_locked(order: Order, stop: Stop, reports_fd: int, support: KernelSuppor
         if stop.wait(0.0):
             return 0
         killed_before = last_was_short_of_memory(order.config.name)  # before the first sample overwrites what it left
-        compilation.leave_interpreted()
         wake_promptly()
         sampler = Sampler(order, sources_for(order), support=support)
         report = Report(

@@ -1,22 +1,19 @@
-"""Whether a sampler compiles its kernels, and how: a child of low priority does it, and may die of it.
+"""Whether a sampler compiles its kernels, and how: in a thread beside the one that samples.
 
-Interpreted, a sample costs a millisecond or two; compiled, a tenth of that. The compiler takes 165 MB while it works,
-so it never runs in the sampler, which takes the object code from the child and no memory worth mentioning. Where that
-cannot be linked, numba loads its cache into the sampler: 110 MB of private memory, LLVM's for the most part.
+Interpreted, a sample costs a millisecond or two; compiled, a tenth of that. numba takes 110 MB of private memory for as
+long as the sampler runs, LLVM's for the most part; 60 MB more once nothing was in its cache and it had to compile.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
-import os
-import signal
-import subprocess
 import sys
+import time
 from threading import Thread
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import msgspec
 import numpy as np
 
 from shm_monitor.collectors.cgroup.scope import Scope
@@ -25,11 +22,8 @@ from shm_monitor.collectors.memory import METRICS, MemoryCollector
 from shm_monitor.errors import MonitorError
 from shm_monitor.kernels import of_one_sample
 from shm_monitor.kernels.compiled import has_compiler
-from shm_monitor.kernels.object_code import Native, ObjectCode
+from shm_monitor.sampler.promptness import wake_promptly
 from shm_monitor.units import amount
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _log = logging.getLogger("shm_monitor.sampler")
 
@@ -37,14 +31,8 @@ Mode = Literal["auto", "always", "never"]
 
 WORTH_HZ = 5.0  # interpreted samples cost less than 1 % of a CPU below it
 WORTH_LIMITS = 24  # as many as 8 GPUs bring
-HEADROOM_BYTES = 512 * 2**20  # of which the compiler takes 165 MB, and a sampler that has to load numba keeps 110
-CHILD_SECONDS = 300.0  # it compiles for 4 s at full speed, and its priority is the lowest
-
-
-def leave_interpreted() -> None:
-    """Have the kernels of a sample run interpreted until ``begin`` has others; call it before they are used."""
-    for kernel in of_one_sample():
-        kernel.is_compiling = True
+HEADROOM_BYTES = 2**30  # the compiler takes a sixth of that; what is left is for those who are watched
+SWITCH_SECONDS = 0.001  # that the sampling thread waits for the interpreter's lock; Python's default is 5 ms
 
 
 def reason_against(mode: Mode, *, rate_hz: float, limits_count: int, killed_before: bool, headroom_bytes: float) -> str:
@@ -78,23 +66,18 @@ def _no_room(*, killed_before: bool, headroom_bytes: float) -> str:
 
 
 def begin(mode: Mode, *, rate_hz: float, limits_count: int, killed_before: bool) -> Thread | None:
-    """Compile in the background where it is worth it and fits; return the thread that waits for that, or None."""
-
-    def against() -> str:
-        headroom_bytes = own_headroom_bytes() if mode == "auto" else math.nan
-        return reason_against(
-            mode,
-            rate_hz=rate_hz,
-            limits_count=limits_count,
-            killed_before=killed_before,
-            headroom_bytes=headroom_bytes,
-        )
-
-    why = against()
+    """Compile in the background where it is worth it and fits; return the thread that does it, or None."""
+    why = reason_against(
+        mode,
+        rate_hz=rate_hz,
+        limits_count=limits_count,
+        killed_before=killed_before,
+        headroom_bytes=own_headroom_bytes() if mode == "auto" else math.nan,
+    )
     if why:
         _log.log(logging.WARNING if mode == "always" else logging.DEBUG, "kernels stay interpreted: %s", why)
         return None
-    thread = Thread(target=_compile, args=(against,), name="shm-monitor-compile", daemon=True)
+    thread = Thread(target=compile_beside_sampling, name="shm-monitor-compile", daemon=True)
     thread.start()
     return thread
 
@@ -113,46 +96,27 @@ def own_headroom_bytes() -> float:
     return float(readings[[metric.field for metric in METRICS].index("available_bytes")])
 
 
-def _compile(against: Callable[[], str]) -> None:
-    """Have a child compile, and link what it hands over; else load numba's cache, if there still is room for that."""
+def compile_beside_sampling() -> None:
+    """Compile the kernels of a sample while another thread of this process samples on time.
+
+    At 100 Hz the latest of 600 samples came 4 to 17 ms late while this went on with a core to spare, and 62 ms with 3
+    busy processes on 2 cores (bench/bench_sampler.py). What did worse, on those 2 cores: a low priority, for who holds
+    the interpreter's lock and gets no CPU stops the samples (nice 19: 1.7 s, SCHED_IDLE: 6.8 s); the usual time slice
+    (231 ms). With a core to spare: collections of garbage, each of which looks at all that numba has made (90 ms).
+    """
+    wake_promptly()
+    switch_seconds = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.disable()
+    began = time.monotonic()
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "shm_monitor.kernels.compile_ahead", str(os.getpid())],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=CHILD_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        _log.warning("kernels stay interpreted: the compiler did not come to an end: %s", error)
-        return
-    if done.returncode not in _COMPILED:
-        last = done.stderr.decode(errors="backslashreplace").strip().rpartition("\n")[2]
-        _log.warning("kernels stay interpreted: the compiler ended with status %d: %s", done.returncode, last)
-        return
-    if link(done.stdout):
-        return
-    why = against()
-    if why:
-        _log.info("kernels stay interpreted: %s", why)
-    elif not all(kernel.load() for kernel in of_one_sample()):
-        _log.warning("kernels stay interpreted: numba has no cache here; try: shm-monitor doctor")
-
-
-# It is done, or has compiled and then failed at its rehearsal of the object code.
-_COMPILED = (0, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL)
-
-
-def link(made: bytes) -> bool:
-    """Have the kernels of a sample run the object code in *made*; return whether that is possible here, for all."""
-    try:
-        codes = msgspec.msgpack.decode(made, type=list[ObjectCode | None])
-        natives = [Native(code) for code in codes if code is not None]
-    except (msgspec.DecodeError, MonitorError, OSError):
-        return False
-    if len(natives) != len(of_one_sample()):
-        return False
-    for kernel, native in zip(of_one_sample(), natives, strict=True):
-        kernel.adopt(native)
-    return True
+        for kernel in of_one_sample():
+            kernel.compile()
+    except Exception as error:  # noqa: BLE001 numba cannot be loaded: the interpreted kernels do the same, slower
+        _log.warning("kernels stay interpreted: %s: %s", type(error).__name__, error)
+    else:
+        _log.info("kernels compiled in %.1f s", time.monotonic() - began)
+    finally:
+        gc.freeze()  # all of it stays: no later collection looks at it
+        gc.enable()
+        sys.setswitchinterval(switch_seconds)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.decision.rules import Rule
-from shm_monitor.kernels.trace import BARS_WIDTH
+from shm_monitor.kernels.decide import BARS_WIDTH
 from shm_monitor.schema import REASON_NAMES, Level, Reason
 from shm_monitor.segment.flags import LEVEL_SHIFT, REASONS_SHIFT
 from shm_monitor.traces.binary import Trace

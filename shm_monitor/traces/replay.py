@@ -14,7 +14,7 @@ import numpy as np
 from shm_monitor.decision.decider import Tables, Track
 from shm_monitor.decision.rules import LimitConfig, Rule, rules
 from shm_monitor.errors import TraceError
-from shm_monitor.kernels import trace as step
+from shm_monitor.kernels import decide as step
 from shm_monitor.segment.flags import BETWEEN
 from shm_monitor.traces.binary import Trace, read_trace
 from shm_monitor.traces.episodes import Report

@@ -13,7 +13,6 @@ from shm_monitor.decision.rules import MEBIBYTE, rules
 from shm_monitor.errors import ConfigError, TraceError
 from shm_monitor.kernels import decide as step
 from shm_monitor.kernels.compiled import has_compiler
-from shm_monitor.kernels.trace import BARS
 from shm_monitor.schema import TRACK_FIELDS
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import LEVEL_SHIFT, REASONS_SHIFT
@@ -71,7 +70,7 @@ def ring_of(view: View) -> Ring:
     known = np.nan_to_num(states[:, places, : step.REASONS + 1]).astype(np.uint64)
     words = (known[:, :, step.LEVEL] & np.uint64(3)) << np.uint64(LEVEL_SHIFT)
     words |= known[:, :, step.REASONS] << np.uint64(REASONS_SHIFT)
-    bars = np.ascontiguousarray(states[:, places][:, :, BARS])
+    bars = np.ascontiguousarray(states[:, places][:, :, step.BARS])
     return Ring(trace, Replayed(trace, chosen, config.observation_period, words, trace.verdicts, bars), config)
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shm_monitor.decision.decider import Track
-from shm_monitor.kernels import trace as step
+from shm_monitor.kernels import decide as step
 from tests.support import rule_model
 
 Floats = NDArray[np.float64]

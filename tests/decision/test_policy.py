@@ -380,6 +380,7 @@ def test_interpreted_and_compiled_decide_the_same_bits(monkeypatch: pytest.Monke
     trace = 85 + 13 * np.sin(np.arange(300) / 15) + random.normal(0, 1, 300)
     trace[random.random(300) < 0.05] = np.nan
     runs = []
+    step.DECIDE.compile()
     for run in (step.DECIDE.run, step.decide):
         monkeypatch.setattr(step.DECIDE, "run", run)
         engine = Engine(replace(Settings(), max_memory_usage_mb=None, target_utilization=0.9))

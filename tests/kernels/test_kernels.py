@@ -10,13 +10,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
 from numba import njit
 
-from shm_monitor.kernels import Rolling, load_word, should_prune_at, store_word
-from shm_monitor.kernels.compiled import Kernel, compile_in_background
+from shm_monitor.kernels import Rolling, decide, load_word, roll, should_prune_at, store_word
+from shm_monitor.kernels.compiled import Kernel
 from tests.support.engine import Engine
 
 PRESSED_BYTE, DIED_BYTE = 0x80, 0x40
@@ -114,11 +115,10 @@ def test_a_kernel_runs_interpreted_until_it_is_compiled() -> None:
     kernel = Kernel(_double, "float64(float64)")
     assert kernel.run is _double
 
-    thread = compile_in_background(kernel)
-    assert kernel.is_compiling
-    thread.join(timeout=60)
+    kernel.compile()
 
     assert kernel.is_compiled
+    assert kernel.run is not _double
     assert kernel.run(2.0) == 4.0
 
 
@@ -126,78 +126,15 @@ def _double(value: float) -> float:
     return 2 * value
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(700)  # the compiler has the lowest priority
-def test_a_kernel_is_loaded_from_the_cache_or_not_at_all(tmp_path: Path) -> None:
-    """What is not there is never compiled here: a child of its own does that, as a sampler has it."""
-    code = """
-import subprocess, sys
-sys.path[:0] = sys.argv[1:]
-from shm_monitor.kernels import of_one_sample
-print([kernel.load() for kernel in of_one_sample()], [kernel.is_compiled for kernel in of_one_sample()])
-"""
-    root = Path(__file__).parents[2]
-    environ = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
-    assert start(code, environ=environ, path=root) == "[False, False] [False, False]"
-    compile_ahead = [sys.executable, "-m", "shm_monitor.kernels.compile_ahead"]
-    subprocess.run(compile_ahead, env=environ, stdout=subprocess.DEVNULL, check=True, timeout=600)
-    assert start(code, environ=environ, path=root) == "[True, True] [True, True]"
-
-
-KERNEL = """
-from shm_monitor.kernels.compiled import Kernel
-from far import twice
-
-def kernel(value):
-    return twice(value)
-
-KERNEL = Kernel(kernel, "float64(float64)")
-"""
-FAR = """
-from shm_monitor.kernels.compiled import callable_from_kernels
-
-@callable_from_kernels
-def twice(value):
-    return 2.0 * once(value)
-
-@callable_from_kernels
-def once(value):
-    return {} * value
-"""
-
-
-def test_a_change_in_another_file_that_a_kernel_calls_compiles_it_anew(tmp_path: Path) -> None:
-    """Numba's cache looks at the file of the kernel alone."""
-    files, cache = tmp_path / "files", tmp_path / "cache"
-    files.mkdir()
-    (files / "near.py").write_text(KERNEL)
-    environ = {"NUMBA_CACHE_DIR": str(cache), "PATH": os.environ["PATH"]}
-    code = f"""
-import sys
-sys.path[:0] = [{str(files)!r}, *sys.argv[1:]]
-from near import KERNEL
-before = KERNEL.load()
-KERNEL.compile()
-print(before, KERNEL.run(5.0))
-"""
-    said: list[str] = []
-    for factor in ("1.0", None, "3.00"):
-        if factor:
-            (files / "far.py").write_text(FAR.format(factor))
-        said.append(start(code, environ=environ, path=Path(__file__).parents[2]))
-
-    assert said == ["False 10.0", "True 10.0", "False 30.0"]
-
-
-def test_the_compiler_is_the_first_to_go(tmp_path: Path) -> None:
-    code = """
-import os, resource, sys
-sys.path[:0] = sys.argv[1:]
-from shm_monitor.kernels import compile_ahead
-compile_ahead._be_the_first_to_go()
-print(open("/proc/self/oom_score_adj").read().strip(), os.nice(0), resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20)
-"""
-    assert start(code, environ=dict(os.environ), path=Path(__file__).parents[2]) == "1000 19 400"
+@pytest.mark.parametrize("kernel", [decide, roll], ids=["decide", "roll"])
+def test_a_kernel_calls_functions_of_its_own_file_alone(kernel: ModuleType) -> None:
+    """Numba's cache does not see changes of another file."""
+    from_elsewhere = [
+        name
+        for name, one in vars(kernel).items()
+        if isinstance(one, FunctionType) and one.__module__ != kernel.__name__
+    ]
+    assert set(from_elsewhere) <= {"callable_from_kernels", "read_only"}
 
 
 def test_without_numba_the_kernels_run_interpreted_and_a_compiled_loop_says_what_to_install() -> None:
@@ -225,11 +162,15 @@ except Exception as error:
 
 
 DECIDE_ONCE = """
-import sys
+import logging, sys
 sys.path[:0] = sys.argv[1:]
+log = logging.getLogger("shm_monitor.kernels")
+log.setLevel(logging.INFO)
+log.addHandler(logging.StreamHandler(sys.stdout))
+from shm_monitor.kernels import of_one_sample
 from tests.support.engine import Engine
 engine = Engine().feed([60.0] * 10 + [99.0])
-print(engine.levels[-1].name)
+print(engine.levels[-1].name, *(kernel.is_compiled for kernel in of_one_sample()))
 """
 
 
@@ -267,7 +208,11 @@ def test_a_read_only_installation_without_a_home_decides_all_the_same(installed:
     nowhere.write_bytes(b"")
     environ = {"HOME": str(nowhere / "home"), "XDG_CACHE_HOME": str(nowhere / "cache"), "PATH": os.environ["PATH"]}
 
-    assert start(DECIDE_ONCE, environ=environ, path=installed) == "CRITICAL"
+    *logged, decided = start(DECIDE_ONCE, environ=environ, path=installed).splitlines()
+
+    assert decided == "CRITICAL True True"
+    said = [f"compiling {kernel} without numba's cache, which fails: " for kernel in ("roll", "decide")]
+    assert [line[: len(start)] for line, start in zip(logged, said, strict=True)] == said
 
 
 @pytest.mark.slow
@@ -280,33 +225,11 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
     for file in files:
         file.write_bytes(b"damage" * 100)
 
-    assert start(DECIDE_ONCE, environ=environ, path=root) == "CRITICAL"
-
-
-@pytest.mark.slow
-def test_a_sampler_on_a_cold_cache_decides_while_the_compiler_works(tmp_path: Path) -> None:
-    code = """
-import sys
-sys.path[:0] = sys.argv[1:]
-from shm_monitor.kernels import of_one_sample
-from shm_monitor.kernels.compiled import compile_in_background
-thread = compile_in_background(*of_one_sample())
-from tests.support.engine import Engine
-engine = Engine().feed([60.0] * 10 + [99.0])
-print(engine.levels[-1].name, of_one_sample()[1].is_compiled)
-thread.join()
-engine.feed([99.0])
-print(engine.levels[-1].name, of_one_sample()[1].is_compiled)
-"""
-    environ = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
-
-    lines = start(code, environ=environ, path=Path(__file__).parents[2]).splitlines()
-
-    assert lines == ["CRITICAL False", "CRITICAL True"]
+    assert start(DECIDE_ONCE, environ=environ, path=root).endswith("CRITICAL True True")
 
 
 def test_importing_the_kernels_imports_no_numba() -> None:
-    """65 MB of private memory, which an interpreted sampler in a small container does without."""
+    """110 MB of private memory, which an interpreted sampler in a small container does without."""
     code = """
 import sys
 sys.path[:0] = sys.argv[1:]

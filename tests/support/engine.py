@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import MEBIBYTE, rules
-from shm_monitor.kernels import Rolling
+from shm_monitor.kernels import Rolling, of_one_sample
 from shm_monitor.schema import TRACK_FIELDS, Level, Metric, Reason
 from shm_monitor.segment.flags import BETWEEN, reasons_of
 
@@ -58,7 +58,7 @@ def sample_dtype(metrics: int, rolled: int, limits: int) -> np.dtype[np.void]:
 
 @dataclass
 class Engine:
-    """A sampler without a clock and without a segment.
+    """A sampler without a clock and without a segment, whose kernels are compiled where numba is installed.
 
     Args:
         settings: the limits.
@@ -73,6 +73,8 @@ class Engine:
     slots: int = 0
 
     def __post_init__(self) -> None:
+        for kernel in of_one_sample():
+            kernel.compile()
         self.rules = rules(self.settings, self.metrics)
         rolled = sum(one.rolled for one in self.metrics)
         dtype = sample_dtype(len(self.metrics), rolled, len(self.rules))

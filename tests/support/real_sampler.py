@@ -60,11 +60,13 @@ class RealSampler:
         assert select.select([self.process.stdout], [], [], START_SECONDS)[0], "the sampler said nothing"
         return decode_report(self.process.stdout.readline())
 
+    def log(self) -> str:
+        """Return what it has logged so far."""
+        return os.pread(self._log.fileno(), 2**20, 0).decode()
+
     def end(self) -> tuple[int, str]:
         """Wait for its end; return its status and what it logged."""
-        status = self.process.wait(START_SECONDS)
-        self._log.seek(0)
-        return status, self._log.read().decode()
+        return self.process.wait(START_SECONDS), self.log()
 
     def close(self) -> None:
         """End it whatever it does."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.decision.rules import MEBIBYTE
 from shm_monitor.errors import MissingDependencyError, TraceError
-from shm_monitor.kernels.trace import BARS
+from shm_monitor.kernels.decide import BARS
 from shm_monitor.traces import report
 from shm_monitor.traces.binary import Table, Trace, read_trace
 from shm_monitor.traces.episodes import LimitReport, Report, compare
