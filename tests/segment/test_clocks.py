@@ -16,14 +16,16 @@ from tests.support.publishing import Bench
 
 DAY_SECONDS = 86_400
 
-ELSEWHERE = """
-import ctypes, os, sys
+ELSEWHERE = r"""
+import ctypes, os, re, sys
 CLONE_NEWTIME = 0x80
 if ctypes.CDLL(None).unshare(CLONE_NEWTIME):
     sys.exit(77)
 try:
-    with open("/proc/self/timens_offsets", "w") as file:
-        file.write(f"monotonic {sys.argv[2]} 0")
+    with open("/proc/self/timens_offsets", "r+") as file:  # from the first namespace, which may not be this one
+        here = int(re.match(r"monotonic\s+(-?\d+)", file.read())[1])
+        file.seek(0)
+        file.write(f"monotonic {here + int(sys.argv[2])} 0")
 except OSError:
     sys.exit(77)
 child = os.fork()  # the children are in the new namespace, time_namespaces(7)

@@ -37,7 +37,9 @@ class Bench:
         slot_count: int = 8,
         by_kernel: bool = False,
         period_seconds: float = 0.0,
+        dead: bool = False,
     ) -> None:
+        """Publish under *name*; *dead*: a reader finds each sample too old as soon as it is there."""
         self.name = name
         self.schema = small_schema() if schema is None else schema
         self.lock = Lock(name)
@@ -47,7 +49,7 @@ class Bench:
             slot_count=slot_count,
             interval_ns=10**9,
             # With the switch of a sampler this process would have to publish in time, or be killed.
-            stale_after_ns=10**18 if by_kernel else 3 * 10**9,
+            stale_after_ns=10**18 if by_kernel else 1 if dead else 3 * 10**9,
             period_ns=int(period_seconds * 1e9),
             support=KernelSupport(marks_death=by_kernel, ends_hang=by_kernel),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.publishing import Bench
-
-DEAD_NS = 60 * 10**9  # since the last beat
 
 
 def test_a_killed_sampler_under_pressure_is_answered_for_one_period_and_then_calmly(name: str) -> None:
@@ -44,7 +41,7 @@ def test_a_killed_sampler_under_pressure_is_answered_for_one_period_and_then_cal
 def test_mourning_lasts_one_observation_period_from_the_first_look(
     name: str, make_bench: Callable[..., Bench], level: Level
 ) -> None:
-    make_bench(name, period_seconds=5.0).publish(level, mono_ns=time.monotonic_ns() - DEAD_NS)
+    make_bench(name, period_seconds=5.0, dead=True).publish(level)
     now = [100.0]
     mourning, view = Mourning(lambda: now[0]), View(name)
 
@@ -57,7 +54,7 @@ def test_mourning_lasts_one_observation_period_from_the_first_look(
 
 def test_a_warning_holds_no_worker_back(name: str, make_bench: Callable[..., Bench]) -> None:
     """The last verdict goes on, whatever it was."""
-    make_bench(name, period_seconds=5.0).publish(Level.WARN, mono_ns=time.monotonic_ns() - DEAD_NS)
+    make_bench(name, period_seconds=5.0, dead=True).publish(Level.WARN)
     with attach(name) as reader:
         assert reader.level() == Level.WARN
         assert not reader.should_prune()
@@ -66,9 +63,9 @@ def test_a_warning_holds_no_worker_back(name: str, make_bench: Callable[..., Ben
 def test_a_death_in_calm_times_and_one_over_another_limit_are_not_mourned(
     name: str, make_bench: Callable[..., Bench]
 ) -> None:
-    bench = make_bench(name, period_seconds=5.0)
+    bench = make_bench(name, period_seconds=5.0, dead=True)
     for levels in ((Level.OK, Level.OK), (Level.OK, Level.CRITICAL)):
-        bench.publish(*levels, mono_ns=time.monotonic_ns() - DEAD_NS)
+        bench.publish(*levels)
         with attach(name) as reader:
             assert not reader.should_prune()
 
