@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import shm_monitor as sm
+from tests.support.marks import needs_network_interface
 from tests.support.nvml_library import StandIn
 from tests.support.surroundings import child_environment
 
@@ -53,6 +54,7 @@ def test_memory_is_at_least_what_this_process_holds(monitor: sm.ResourceMonitor)
     assert psutil.Process().memory_info().rss / 2**20 * 0.5 < found < psutil.virtual_memory().total / 2**20
 
 
+@needs_network_interface
 def test_network_is_a_rate(monitor: sm.ResourceMonitor) -> None:
     found = monitor.get_network_usage_bytes_per_second()
 

@@ -22,6 +22,7 @@ from shm_monitor.errors import ConfigError
 from shm_monitor.schema import why_unknown
 from shm_monitor.worker.attaching import attach
 from tests.support.host_trees import Tree, sample
+from tests.support.marks import needs_network_interface
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.waiting import wait_until
 
@@ -92,6 +93,7 @@ def test_importing_the_collectors_loads_no_gpu_library_and_no_psutil() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
+@needs_network_interface
 def test_without_proc_psutil_tells_cpu_memory_and_network(tmp_path: Path) -> None:
     """As on macOS; the same rows, so that a reader need not care."""
     found = host_only(Roots(str(tmp_path), str(tmp_path)))
@@ -105,6 +107,7 @@ def test_without_proc_psutil_tells_cpu_memory_and_network(tmp_path: Path) -> Non
     assert readings["network.usage_bytes_per_second"] == "not_yet_sampled"
 
 
+@needs_network_interface
 def test_psutil_gives_rates_from_the_second_sample_on() -> None:
     for collector in (portable.PortableCpuCollector(), portable.PortableNetworkCollector()):
         sample(collector)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("ray", reason="ray is not installed (make test-torch)")
+pytest.importorskip("ray.data", reason="ray[data] is not installed (make test-torch)")
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ray.data", reason="ray is not installed (make test-torch)")
+pytest.importorskip("ray.data", reason="ray[data] is not installed (make test-torch)")
 
 import shm_monitor as sm
 from shm_monitor.integrations.ray.data import ASK_SECONDS, LATE_SECONDS, Nodes, PressureBackpressurePolicy

@@ -82,7 +82,7 @@ if child == 0:
     time.sleep(0.6)
     os._exit(7)
 switch.remove()
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 push_back = DeadManSwitch().push_back
 push_back(time.monotonic_ns() + 300_000_000)
 os.execv("/bin/sh", ["sh", "-c", "sleep 0.6; echo alive"])

@@ -183,7 +183,7 @@ for explicit in (True, False):
     os.waitpid(child, 0)
     bench.publish()
 with attach(sys.argv[1]) as reader:
-    print(reader.status().state, reader.snapshot().sequence, reader.should_prune())
+    print(reader.status().state, reader.snapshot().sequence, reader.should_prune(), flush=True)
 if os.fork() == 0:
     bench.close()
     os._exit(0)
@@ -248,7 +248,7 @@ from tests.support.publishing import Bench
 bench = Bench(sys.argv[1])
 bench.publish()
 assert resource_tracker._resource_tracker._pid is None
-print(len(os.listdir("/proc/self/task")))
+print(len(os.listdir("/proc/self/task")), flush=True)
 os.kill(os.getpid(), 9)
 """
     done = run_python(code, name)

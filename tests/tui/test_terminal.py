@@ -41,6 +41,7 @@ class Terminal:
         self.settings = settings
         self._socket = f"shm-monitor-{uuid.uuid4().hex[:8]}"
         given = {key: value for key, value in child_environment().items() if key not in _OTHERS}
+        given["SHELL"] = "/bin/sh"  # tmux runs its commands by it; that of a service's user ends at once
         environ = {**given, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **settings}
         self._environ = environ
         self.run(
