@@ -11,6 +11,7 @@ _HOMES = {
     "AgreedVerdict": "acting.ranks",
     "BoundedExecutor": "acting.pools",
     "HostRanks": "acting.ranks",
+    "bounded_map": "acting.bounded_map",
     "calm": "acting.calm",
     "calm_async": "acting.calm",
     "throttle": "acting.calm",
@@ -49,6 +50,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from shm_monitor.acting.bounded_map import bounded_map as bounded_map
     from shm_monitor.acting.calm import calm as calm
     from shm_monitor.acting.calm import calm_async as calm_async
     from shm_monitor.acting.calm import throttle as throttle

@@ -66,9 +66,12 @@ def throttle(
 ) -> Iterable[T]:
     """Return *iterable* so that it waits for calm before each item, at most *max_wait* seconds.
 
-    For whatever takes its tasks one by one from an iterator: ``Pool.imap``, ``joblib.Parallel`` (with ``batch_size=1``
-    and ``pre_dispatch`` as small as the number of jobs), a loop. The first *min_running* items never wait, so that
-    something always runs. Where tasks are large, ``shm_monitor.BoundedExecutor`` also predicts.
+    For whatever takes its items one by one, as it has room for them: a loop, ``joblib.Parallel`` with ``batch_size=1``
+    and ``pre_dispatch="n_jobs"``. The first *min_running* items never wait, so that something always runs.
+
+    It holds nothing back where all items are taken at once, before the first task has taken its memory: ``Pool.map``,
+    ``Pool.imap``, ``Executor.map``, ``asyncio.gather``. There take ``bounded_map()`` or ``BoundedExecutor``, which also
+    predict what a task will take. This only waits, and reserves nothing.
     """
     return Throttled(iterable, of_memory() if reader is None else reader, max_wait, min_running)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _inside = threading.local()
-_AHEAD = 2  # map() keeps so many times the limit in flight: enough that no worker waits for the consumer
+AHEAD = 2  # map() keeps so many times the limit in flight: enough that no worker waits for the consumer
 
 
 class BoundedExecutor(Executor):
@@ -147,13 +147,13 @@ class BoundedExecutor(Executor):
         """
         end = None if timeout is None else time.monotonic() + timeout
         limit = self._limit if isinstance(self._limit, int) else self._limit.full
-        return self._mapped(fn, _chunks(zip(*iterables, strict=False), chunksize), end, _AHEAD * limit)
+        return self._mapped(fn, chunks_of(zip(*iterables, strict=False), chunksize), end, AHEAD * limit)
 
     def _mapped(self, fn: Callable[..., T], chunks: Iterator[list[Any]], end: float | None, ahead: int) -> Iterator[T]:
         futures: deque[Future[list[T]]] = deque()
         try:
             for chunk in chunks:
-                futures.append(self.submit(_run_chunk, fn, chunk))
+                futures.append(self.submit(run_chunk, fn, chunk))
                 while futures and (len(futures) >= ahead or futures[0].done()):
                     yield from futures.popleft().result(_left(end))
             while futures:
@@ -178,7 +178,7 @@ def _marked(executor: int, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
         _inside.executor = before
 
 
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def chunks_of(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     if size < 1:
         raise ValueError(f"chunksize={size}; allowed is 1 or more")
     return _cut(items, size)
@@ -195,7 +195,7 @@ def _cut(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _run_chunk(fn: Callable[..., T], chunk: list[Any]) -> list[T]:
+def run_chunk(fn: Callable[..., T], chunk: list[Any]) -> list[T]:
     return [fn(*arguments) for arguments in chunk]
 
 

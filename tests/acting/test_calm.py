@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import queue
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +18,7 @@ from tests.support.fake_sampler import FakeSampler
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Iterator
 
 
 def test_a_throttled_iterable_waits_for_calm_but_for_the_first(pressed: sm.Reader) -> None:
@@ -29,6 +32,27 @@ def test_a_throttled_iterable_has_a_length_for_progress_bars(absent: sm.Reader) 
     with pytest.raises(TypeError):
         len(sm.throttle(iter([1]), reader=absent))  # type: ignore[arg-type] # an iterator has none
     assert list(sm.throttle(iter([1]), reader=absent)) == [1]
+
+
+@pytest.mark.parametrize("pool", [ThreadPool, ThreadPoolExecutor])
+def test_pools_take_all_items_before_a_task_is_done_so_throttling_them_is_in_vain(
+    pool: type[ThreadPool | ThreadPoolExecutor], absent: sm.Reader
+) -> None:
+    """Which is what the documents say of them."""
+    taken: list[int] = []
+    may_end = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    with pool(2) as workers:
+        take = workers.imap if isinstance(workers, ThreadPool) else workers.map
+        results = take(lambda _: may_end.wait(60.0), sm.throttle(items(), reader=absent))
+        wait_until(lambda: len(taken) == 40)
+        may_end.set()
+        assert list(results) == [True] * 40
 
 
 def test_calm_says_whether_it_is(pressed: sm.Reader, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
