@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shm_monitor import collectors
-from shm_monitor.collectors.base import UrgentCollector
-from shm_monitor.collectors.sources import InlineSource, Source, source_for
+from shm_monitor.collectors.sources import Source, source_for
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
 from shm_monitor.errors import FencedError
@@ -25,7 +24,8 @@ from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.own_cost import OwnCost
 from shm_monitor.sampler.process_publisher import ProcessPublisher
 from shm_monitor.sampler.publisher import Publisher
-from shm_monitor.schema import TRACK_FIELDS, Schema, Unknown, ordered, places_of, unknown
+from shm_monitor.sampler.readings import Readings
+from shm_monitor.schema import TRACK_FIELDS, Metric, Schema, Unknown, unknown
 from shm_monitor.segment.flags import BETWEEN, INJECTED, INJECTED_BEFORE
 from shm_monitor.segment.injection import Injector
 
@@ -58,40 +58,21 @@ class Sampler:
             NoSpaceError: shared memory is full.
         """
         config = order.config
-        self._clock = clock
-        self._realtime = realtime
+        self._clock, self._realtime = clock, realtime
         self._cost = OwnCost(sources, clock)
-        self._sources: list[Source] = [*sources, source_for(self._cost, config.check_interval, clock)]
-        metrics = [metric for source in self._sources for metric in source.collector.metrics]
-        order_of = ordered(metrics)
-        table = tuple(metrics[index] for index in order_of)
-        self._places = _places(self._sources, order_of)
-        facts = _facts(sources)
+        self._readings = Readings([*sources, source_for(self._cost, config.check_interval, clock)])
+        table, facts = self._readings.metrics, _facts(sources)
         devices = {one["instance"]: one["uuid"] for one in facts.get("gpu", {}).get("devices", ())}
         chosen = rules(config, table, devices=devices)
-        self._publisher = Publisher(
-            config.name,
-            Schema(table, tuple(rule.limit for rule in chosen), _names(sources), facts, TRACK_FIELDS),
-            slot_count=config.history_slots,
-            interval_ns=int(config.check_interval * 1e9),
-            stale_after_ns=int(config.stale_after_seconds * 1e9),
-            period_ns=int(config.observation_period * 1e9),
-            support=support,
-            accepts_injection=config.allow_injection,
-        )
-        places = places_of(table)
-        self._interval_place, self._began_ns = places["sampler.interval_seconds"], 0
-        self._urgent = [
-            (source, *place)
-            for source, place in zip(self._sources, self._places, strict=True)
-            if isinstance(source, InlineSource) and isinstance(source.collector, UrgentCollector)
-        ]
-        period_ns = int(config.observation_period * 1e9)
+        schema = Schema(table, tuple(rule.limit for rule in chosen), _names(sources), facts, TRACK_FIELDS)
+        self._publisher = _publisher(config, schema, support)
+        self._interval_place, self._began_ns = schema.places["sampler.interval_seconds"], 0
         self._injector = (
-            Injector(config.name, places, period_ns=period_ns, clock=clock) if config.allow_injection else None
+            Injector(config.name, schema.places, period_ns=int(config.observation_period * 1e9), clock=clock)
+            if config.allow_injection
+            else None
         )
-        self._urgent_rolled = [metric.group == "memory" for metric in table if metric.rolled]
-        self._rolling, self._decider = self._deciders(config, chosen)
+        self._rolling, self._decider = _deciders(config, chosen, table, self._publisher)
         self._holdings = holdings(chosen, table)
         self._attendance = Attendance(
             config.name,
@@ -131,12 +112,10 @@ class Sampler:
         """
         began_ns, realtime_ns = self._clock(), self._realtime()
         values = self._publisher.record["values"][0]
-        for source, (local, places) in zip(self._sources, self._places, strict=True):
-            source.read(local)
-            values[places] = local
+        self._readings.read(values)
         self._processes.turn(self._publisher.check_fence)
         self._publish(began_ns, realtime_ns, verdict=0)
-        for index, source in enumerate(self._sources[:-1]):
+        for index, source in enumerate(self._readings.sources[:-1]):
             self._publisher.tell_collector(
                 index, last_ok_mono_ns=source.last_ok_mono_ns, error_count=source.errors_count
             )
@@ -145,7 +124,7 @@ class Sampler:
     @property
     def wait_seconds(self) -> float:
         """In how many seconds memory should be looked at again; infinite while it does not rise and nobody is asked."""
-        return min(self._decider.wait_seconds, self._attendance.wait_seconds) if self._urgent else math.inf
+        return min(self._decider.wait_seconds, self._attendance.wait_seconds) if self._readings.has_urgent else math.inf
 
     def sample_between(self) -> None:
         """Take a sample between two turns: memory is read again, all else stays as it was.
@@ -155,9 +134,7 @@ class Sampler:
         """
         began_ns, realtime_ns = self._clock(), self._realtime()
         values = self._publisher.record["values"][0]
-        for source, local, places in self._urgent:
-            source.read_between(local)
-            values[places] = local
+        self._readings.read_urgent(values)
         self._publish(began_ns, realtime_ns, verdict=BETWEEN)
 
     def _publish(self, began_ns: int, realtime_ns: int, *, verdict: int) -> None:
@@ -190,11 +167,7 @@ class Sampler:
 
     def close(self) -> None:
         """Stop cleanly: readers see "stopped" at once, and the name goes."""
-        for source in self._sources:
-            try:
-                source.close()
-            except Exception:  # noqa: BLE001 - whatever a driver's binding raises; readers must hear that we stop
-                _log.exception("collector %s does not close", source.collector.name)
+        self._readings.close()
         del self._rolling, self._decider  # their views pin the mapping
         with contextlib.suppress(FencedError):  # else what is open is the next sampler's to go on with
             self._publisher.check_fence()
@@ -207,19 +180,35 @@ class Sampler:
         pressures = [one.pressure(record, words) for one in self._holdings]
         return self._attendance.turn(pressures, highest(words[self._others]))
 
-    def _deciders(self, config: ResourceConfig, chosen: Sequence[Rule]) -> tuple[Rolling, Decider]:
-        publisher = self._publisher
-        rolling = Rolling(
-            publisher.ring,
-            rolled=publisher.record["means"].shape[1],
-            period_seconds=config.observation_period,
-            urgent=self._urgent_rolled,
-        )
-        decider = Decider(chosen, period_seconds=config.observation_period, horizon_seconds=config.forecast_horizon)
-        if publisher.taken_over:
-            rolling.rebuild(publisher.head)
-            decider.resume(publisher.ring, publisher.head)
-        return rolling, decider
+
+def _publisher(config: ResourceConfig, schema: Schema, support: KernelSupport) -> Publisher:
+    return Publisher(
+        config.name,
+        schema,
+        slot_count=config.history_slots,
+        interval_ns=int(config.check_interval * 1e9),
+        stale_after_ns=int(config.stale_after_seconds * 1e9),
+        period_ns=int(config.observation_period * 1e9),
+        support=support,
+        accepts_injection=config.allow_injection,
+    )
+
+
+def _deciders(
+    config: ResourceConfig, chosen: Sequence[Rule], table: Sequence[Metric], publisher: Publisher
+) -> tuple[Rolling, Decider]:
+    """Return what computes the statistics and what decides; both go on where a dead sampler stopped."""
+    rolling = Rolling(
+        publisher.ring,
+        rolled=publisher.record["means"].shape[1],
+        period_seconds=config.observation_period,
+        urgent=[metric.group == "memory" for metric in table if metric.rolled],
+    )
+    decider = Decider(chosen, period_seconds=config.observation_period, horizon_seconds=config.forecast_horizon)
+    if publisher.taken_over:
+        rolling.rebuild(publisher.head)
+        decider.resume(publisher.ring, publisher.head)
+    return rolling, decider
 
 
 def sources_for(order: Order) -> list[Source]:
@@ -246,15 +235,3 @@ def _names(sources: Sequence[Source]) -> tuple[str, ...]:
 
 def _facts(sources: Sequence[Source]) -> dict[str, Any]:
     return {source.collector.name: dict(source.collector.facts) for source in sources}
-
-
-def _places(sources: Sequence[Source], order_of: Sequence[int]) -> list[tuple[NDArray[np.float64], NDArray[np.intp]]]:
-    """Return for each source a buffer of its own and where its readings go among the values."""
-    place_of = np.empty(len(order_of), np.intp)
-    place_of[order_of] = np.arange(len(order_of))
-    counts = [len(source.collector.metrics) for source in sources]
-    starts = np.cumsum([0, *counts])
-    return [
-        (np.empty(count), place_of[start : start + count])
-        for start, count in zip(starts[:-1].tolist(), counts, strict=True)
-    ]

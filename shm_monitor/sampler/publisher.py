@@ -6,20 +6,18 @@ Never ``struct.pack_into`` on live memory: it zeroes the bytes first (12.6 % of 
 from __future__ import annotations
 
 import os
-import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from shm_monitor.errors import FencedError
 from shm_monitor.sampler.deadman import DeadManSwitch
+from shm_monitor.sampler.flag_writer import FlagWriter
 from shm_monitor.sampler.kernel_support import NO_SUPPORT, KernelSupport
 from shm_monitor.sampler.ownership import OwnedSegment
 from shm_monitor.sampler.robust import RobustList
-from shm_monitor.segment import futex, layout
-from shm_monitor.segment.address import address_of
-from shm_monitor.segment.flags import ended_word, flag_word
+from shm_monitor.segment import layout
 from shm_monitor.segment.layout import (
     ACCEPTS_INJECTION,
     KERNEL_ENDS_HANG,
@@ -30,8 +28,6 @@ from shm_monitor.segment.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from shm_monitor.sampler.attendance import Told
@@ -57,6 +53,14 @@ def slot_dtype(slot: SlotLayout) -> np.dtype[np.void]:
             ("number_end", "<u8"),
         ]
     )
+
+
+class _Timing(NamedTuple):
+    """Nanoseconds between samples, until a sampler counts as hung, and observed."""
+
+    interval_ns: int
+    stale_after_ns: int
+    period_ns: int
 
 
 class Publisher:
@@ -92,10 +96,7 @@ class Publisher:
         capabilities = support.marks_death * KERNEL_MARKS_DEATH | support.ends_hang * KERNEL_ENDS_HANG
         capabilities |= accepts_injection * ACCEPTS_INJECTION
         self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count=slot_count, capabilities=capabilities)
-        self._limit_count = slot.limit_count
-        self._crc_offset = slot.crc
-        self._interval_ns, self._stale_after_ns = interval_ns, stale_after_ns
-        self._period_ns = period_ns
+        self._timing = _Timing(interval_ns, stale_after_ns, period_ns)
         dtype = slot_dtype(slot)
         header = self._segment.header
         self.ring: NDArray[np.void] = np.frombuffer(self._segment.memory, dtype, header.slot_count, header.ring_offset)
@@ -105,11 +106,7 @@ class Publisher:
         self.head = self._segment.word(layout.HEAD_OFFSET) if self._segment.taken_over else 0
         self.epoch = int.from_bytes(os.urandom(WORD_BYTES), "little") >> 11 | 1  # JSON numbers are exact to 53 bits
         self._pid = os.getpid()
-        self._thread_id = threading.get_native_id()
-        self._flags_address = address_of(self._segment.memory) + layout.FLAGS_OFFSET
-        self._flags = [-1] * (1 + self._limit_count)
-        self._told: dict[int, int] = {}  # the words of the flags of workers, by flag
-        self._everybody = -1  # that of the slots that nobody holds
+        self._flags = FlagWriter(self._segment, 1 + slot.limit_count)
         self._announce(support)
 
     @property
@@ -143,15 +140,15 @@ class Publisher:
         record["number"] = record["number_end"] = number
         record["epoch"] = self.epoch
         record["mono_ns"], record["realtime_ns"] = mono_ns, realtime_ns
-        sealed = self._record_bytes.data[: self._crc_offset]
-        self._record_bytes[self._crc_offset :] = np.frombuffer(SLOT_TAIL.pack(crc32(sealed), number), np.uint8)
+        sealed = self._record_bytes.data[: -SLOT_TAIL.size]
+        self._record_bytes[-SLOT_TAIL.size :] = np.frombuffer(SLOT_TAIL.pack(crc32(sealed), number), np.uint8)
         self._ring_bytes[number % len(self.ring)] = self._record_bytes
         self.head = number
         self._segment.store(layout.HEAD_OFFSET, number)
         self.beat(mono_ns)  # before the flags: who sees one that presses asks next whether the sampler lives
         if told is not None:
-            self._tell(told)
-        self._press([int(record["verdict"][0]), *verdicts.tolist()])
+            self._flags.tell(told)
+        self._flags.press([int(record["verdict"][0]), *verdicts.tolist()])
         if self._state != layout.LIVE:
             self._go_live(realtime_ns)
 
@@ -159,7 +156,7 @@ class Publisher:
         """Say that the sampling loop turned at *mono_ns*, to readers and to the kernel. Only the loop may say so."""
         self._segment.store(layout.BEAT_OFFSET, mono_ns)
         if self._switch is not None:
-            self._switch.push_back(mono_ns + self._stale_after_ns)
+            self._switch.push_back(mono_ns + self._timing.stale_after_ns)
 
     def check_fence(self) -> None:
         """Raise ``FencedError`` unless the segment still bears this sampler's epoch, and its name. 2 us."""
@@ -182,10 +179,7 @@ class Publisher:
         if mine:
             self._segment.store(layout.STATE_OFFSET, layout.STOPPED)
             self._segment.store(layout.BEAT_OFFSET, layout.NO_BEAT)
-            for index in range(layout.FLAG_COUNT):
-                word = self._segment.word(self._flag_offset(index))
-                if word:  # a worker's, too
-                    self._show_flag(index, ended_word(word))
+            self._flags.end()
         if self._switch is not None:
             self._switch.remove()
         if self._robust is not None:
@@ -201,14 +195,14 @@ class Publisher:
         segment.store(layout.EPOCH_OFFSET, self.epoch)
         # All flags: a worker may present itself at any time. The overall flag and the limits' are marked first.
         self._robust = (
-            RobustList(self._flags_address, layout.FLAG_COUNT, owner=segment) if support.marks_death else None
+            RobustList(self._flags.address, layout.FLAG_COUNT, owner=segment) if support.marks_death else None
         )
         self._switch = DeadManSwitch() if support.ends_hang else None
         segment.store(layout.PID_OFFSET, os.getpid())
         segment.store(layout.START_TICKS_OFFSET, start_ticks())
-        segment.store(layout.INTERVAL_OFFSET, self._interval_ns)
-        segment.store(layout.STALE_AFTER_OFFSET, self._stale_after_ns)
-        segment.store(layout.PERIOD_OFFSET, self._period_ns)
+        segment.store(layout.INTERVAL_OFFSET, self._timing.interval_ns)
+        segment.store(layout.STALE_AFTER_OFFSET, self._timing.stale_after_ns)
+        segment.store(layout.PERIOD_OFFSET, self._timing.period_ns)
         for index in range(layout.COLLECTORS_MAX):
             self.tell_collector(index, last_ok_mono_ns=0, error_count=0)
 
@@ -223,54 +217,10 @@ class Publisher:
                 pid=os.getpid(),
                 pid_start_ticks=start_ticks(),
                 created_realtime_ns=realtime_ns,
-                interval_ns=self._interval_ns,
-                stale_after_ns=self._stale_after_ns,
+                interval_ns=self._timing.interval_ns,
+                stale_after_ns=self._timing.stale_after_ns,
             )
         )
-
-    def _press(self, verdicts: list[int]) -> None:
-        """Store each flag that changed, and wake who waits for it; the overall one last.
-
-        At a takeover readers ask flag 0 whether the sampler lives: by then no flag may be a dead sampler's.
-        """
-        for index in reversed(range(len(verdicts))):
-            word = flag_word(verdicts[index], self._thread_id)
-            if word != self._flags[index]:
-                self._store_flag(index, word)
-
-    def _tell(self, told: Told) -> None:
-        """Store the flags of workers and their requests; those of free slots say what everybody is told."""
-        for slot, request in told.requests.items():  # before the flag that points to it
-            self._segment.store(layout.REQUESTS_OFFSET + slot * WORD_BYTES, request)
-        words = {layout.FIRST_WORKER_FLAG + slot: word for slot, word in told.verdicts.items()}
-        words[layout.OTHERS_FLAG] = told.others
-        everybody = flag_word(told.everybody, self._thread_id)
-        if everybody != self._everybody:
-            self._everybody = everybody
-            free: Iterable[int] = range(layout.FIRST_WORKER_FLAG, layout.FLAG_COUNT)
-        else:
-            free = self._told
-        for index in [index for index in free if index not in words]:
-            self._segment.store(self._flag_offset(index), everybody)
-            self._told.pop(index, None)
-        for index, verdict in words.items():
-            word = flag_word(verdict, self._thread_id)
-            if word != self._told.get(index):
-                self._told[index] = word
-                self._show_flag(index, word)
-
-    def _store_flag(self, index: int, word: int) -> None:
-        self._flags[index] = word
-        self._show_flag(index, word)
-
-    def _show_flag(self, index: int, word: int) -> None:
-        self._segment.store(self._flag_offset(index), word)
-        if futex.HAS_FUTEX:
-            futex.wake(self._flags_address + index * layout.FLAG_STRIDE)
-
-    @staticmethod
-    def _flag_offset(index: int) -> int:
-        return layout.FLAGS_OFFSET + index * layout.FLAG_STRIDE
 
 
 def start_ticks() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ def test_flags_bear_level_and_thread(bench: Bench) -> None:
     words = [View(bench.name).flag(index) for index in range(4)]
     assert [level_of(word) for word in words] == [Level.CRITICAL, Level.CRITICAL, Level.WARN, Level.OK]
     assert [bool(word & PRESSED) for word in words] == [True, True, False, False]
-    own = bench.publisher._thread_id
+    own = threading.get_native_id()
     assert [word & TID_MASK for word in words] == [own, own, own, 0]
     assert words[0] == flag_word(verdict_word(Level.CRITICAL, 0), own)
 
