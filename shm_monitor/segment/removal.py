@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from shm_monitor.errors import MonitorError
-from shm_monitor.segment import names
+from shm_monitor.segment import names, process_file
 from shm_monitor.segment.lock import Lock
 
 
@@ -18,7 +18,7 @@ def unlink_object(name: str) -> None:
 
 
 def remove_left_behind(name: str) -> None:
-    """Remove segment and lock of a killed sampler, as a clean stop does, unless somebody has the name by now."""
+    """Remove what a killed sampler left, as a clean stop does, unless another process has the name by now."""
     try:
         lock = Lock(name)
     except MonitorError:
@@ -27,5 +27,6 @@ def remove_left_behind(name: str) -> None:
         for suffix in ("", names.NEW_SUFFIX):
             with contextlib.suppress(OSError):  # somebody else's, or no file at all: not what our sampler left
                 unlink_object(names.object_name(name) + suffix)
+        process_file.remove(name)
     finally:
         lock.release()
