@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import logging
@@ -9,8 +10,7 @@ import os
 import signal
 import socket
 import sys
-import threading
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvicorn
@@ -108,14 +108,12 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     if serving.only_check:
         return
     listener = listen(serving.address)
-    if serving.stop_at_eof:
-        stop_at_end_of(sys.stdin.buffer)
     scheme = "https" if serving.tls_cert else "http"
     bound = Address(serving.address.host, listener.getsockname()[1])
     _log.info("listening on %s://%s", scheme, bound)
     if clients < config.max_event_clients:
         _log.warning("at most %d clients of /events: others need connections too, and few files may be open", clients)
-    Server(settings).run(sockets=[listener])
+    asyncio.run(_served(Server(settings), listener, stop_at_eof=serving.stop_at_eof))
 
 
 def _uvicorn_settings(app: Starlette, serving: Serving) -> uvicorn.Config:
@@ -195,12 +193,29 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-def stop_at_end_of(pipe: BinaryIO) -> None:
-    """Stop this process as SIGTERM would when *pipe* ends."""
+def stop_at_end_of(fd: int) -> None:
+    """Stop this process, as SIGTERM would, when *fd* ends; the running event loop watches it.
 
-    def wait() -> None:
-        while pipe.read(4096):
+    A thread that reads ``sys.stdin`` would hold its lock until the interpreter ends, which aborts the process then.
+    """
+
+    def look() -> None:
+        try:
+            if os.read(fd, 4096):
+                return
+        except OSError:  # a terminal that hung up
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        loop.remove_reader(fd)
+        signal.raise_signal(signal.SIGTERM)
 
-    threading.Thread(target=wait, name="shm-monitor-parent", daemon=True).start()
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(fd, look)
+    except (OSError, ValueError):  # closed, /dev/null or a file: nobody holds the other end
+        signal.raise_signal(signal.SIGTERM)
+
+
+async def _served(server: Server, listener: socket.socket, *, stop_at_eof: bool) -> None:
+    if stop_at_eof:
+        stop_at_end_of(-1 if sys.stdin is None else sys.stdin.fileno())
+    await server.serve(sockets=[listener])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("shm_monitor.sampler")
 
+SIGTERM = "SIGTERM"  # the reason of a clean exit, of which no program has to tell
 WAKE_SECONDS = 1.0  # at least this often the sampler looks whether its owner lives
 
 
@@ -65,7 +66,7 @@ class Stop:
         return bool(self.reason)
 
     def _on_term(self, number: int, frame: object) -> None:  # noqa: ARG002
-        self.reason = "SIGTERM"
+        self.reason = SIGTERM
 
     def _look(self, ready: list[int]) -> None:
         if self._pidfd in ready or os.getppid() != self._owner_pid:
@@ -171,7 +172,7 @@ def _run_locked(order: Order, stop: Stop, reports_fd: int, support: KernelSuppor
             run(
                 sampler, stop, int(order.config.check_interval * 1e9), on_first=on_first, adaptive=order.config.adaptive
             )
-            _log.info("stopped: %s", stop.reason)
+            _log.log(logging.DEBUG if stop.reason == SIGTERM else logging.INFO, "stopped: %s", stop.reason)
         except FencedError as error:
             _log.error("stopped: %s", error)
         finally:

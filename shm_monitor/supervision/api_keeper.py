@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from shm_monitor import exits
-from shm_monitor.supervision.keeper import Keeper, Next, end
+from shm_monitor.supervision.keeper import Keeper, Next
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,9 +60,10 @@ class ApiKeeper(Keeper):
             if not self._stopping.is_set():  # else whoever asked has not seen this process
                 self._status = process.wait()
         finally:
-            end(process)
+            self._end(process)
         # A usage error: it has said itself why it cannot serve; another start would say the same.
         return Next.NOTHING if self._status == exits.USAGE else Next.AFTER_A_PAUSE
 
     def _tell_pause(self, pause: float) -> None:
-        _log.warning("the API ended with status %d; starting it again in %g s", self._status, pause)
+        level = logging.WARNING if self._status else logging.DEBUG  # 0: somebody asked it to stop
+        _log.log(level, "the API ended with status %d; starting it again in %g s", self._status, pause)

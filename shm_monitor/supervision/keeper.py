@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import signal
 import subprocess
 import threading
 import time
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 HEALTHY_SECONDS = 60.0  # after which the next death counts as the first again
+FROM_A_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # they reach all its processes; the owner decides
 STOP_SECONDS = 1.5  # then SIGKILL, so that a stop takes less than 2 s
 
 
@@ -51,7 +53,9 @@ class Keeper(ABC):
         self._clock = clock
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep, name=thread_name, daemon=True)
+        self._asked: subprocess.Popen[bytes] | None = None
+        self._asking = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
 
     @property
     def pid(self) -> int | None:
@@ -63,8 +67,8 @@ class Keeper(ABC):
         """Tell the process to end, without waiting for it."""
         self._stopping.set()
         process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
+        if process is not None:
+            self._ask(process)
 
     def stop(self) -> None:
         """End the process, within 2 s, and wait for the end of the thread. Idempotent."""
@@ -81,12 +85,16 @@ class Keeper(ABC):
     def _live(self, pause: float) -> Next:
         """Start a process after *pause* seconds, stay with it until it ends or a stop is asked for; say what is next.
 
-        It is in ``_process`` from its start on, and ended whatever happens (``end``).
+        It is in ``_process`` from its start on, and ended whatever happens (``_end``).
         """
 
     @abstractmethod
     def _tell_pause(self, pause: float) -> None:
         """Say that the next start comes in *pause* seconds."""
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, FROM_A_TERMINAL)  # what this thread starts inherits it
+        self._keep()
 
     def _keep(self) -> None:
         failures, pause = 0, 0.0
@@ -102,17 +110,22 @@ class Keeper(ABC):
             pause = self._backoff_seconds[min(failures, len(self._backoff_seconds)) - 1]
             self._tell_pause(pause)
 
+    def _ask(self, process: subprocess.Popen[bytes]) -> None:
+        """Send SIGTERM to *process* if it runs, but only once: a second one kills a Python that is ending."""
+        with self._asking:
+            if self._asked is not process and process.poll() is None:
+                self._asked = process
+                process.terminate()
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Stop *process* if it still runs: by SIGTERM, then by SIGKILL; wait for it and close its pipes."""
-    if process.poll() is None:
-        process.terminate()
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Stop *process* if it still runs: by SIGTERM, then by SIGKILL; wait for it and close its pipes."""
+        self._ask(process)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-    process.wait()
-    close_pipes(process)
+            process.wait()
+        close_pipes(process)
 
 
 def close_pipes(process: subprocess.Popen[bytes]) -> None:

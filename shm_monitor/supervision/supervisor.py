@@ -20,7 +20,7 @@ from shm_monitor.segment.removal import remove_left_behind
 from shm_monitor.segment.status import STALE, beat_age_ns, state_of
 from shm_monitor.segment.view import View
 from shm_monitor.supervision.handshake import Order, Report, decode_report, error_of, send_order
-from shm_monitor.supervision.keeper import Keeper, Next, close_pipes, end
+from shm_monitor.supervision.keeper import Keeper, Next, close_pipes
 from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Supervisor(Keeper):
             self._started.set()
             self._watch(process)
         finally:
-            end(process)
+            self._end(process)
             if had_sample:
                 self._left_behind = process.returncode != 0
 
