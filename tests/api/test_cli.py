@@ -23,7 +23,8 @@ from shm_monitor.supervision.api_keeper import ApiKeeper
 from shm_monitor_api.__main__ import main as api_main
 from shm_monitor_api.__main__ import settings
 from shm_monitor_api.server import DEFAULT_BIND
-from tests.support.api_server import TOKEN, ApiProcess, eventually, state_of
+from tests.support.api_server import TOKEN, ApiProcess, assert_refused, eventually, state_of
+from tests.support.light_sampler import LightSamplers, end
 from tests.support.surroundings import UNMEASURED
 
 if TYPE_CHECKING:
@@ -197,9 +198,19 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
         try:
             assert failed.process.wait(20) == 2
             assert failed.log.count("\n") == 1
-            assert f"127.0.0.1:{port} is taken" in failed.log
+            assert f"127.0.0.1:{port} is taken by " in failed.log
+            assert f"(pid {os.getpid()}); try: " in failed.log
         finally:
             failed.end()
+
+
+def test_a_port_that_another_api_has_is_a_line_that_names_its_sampler(light: LightSamplers, name: str) -> None:
+    sampler = light.one(name, interval_seconds=0.05)
+    with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as other:
+        eventually(lambda: httpx.get(f"{other.url}/resources/all").headers.get("shm-monitor-name") == name)
+        who = f"shm-monitor api (pid {other.process.pid}) with the API of the sampler '{name}'"
+        assert_refused(ApiProcess("--bind", f"127.0.0.1:{other.port}"), f"is taken by {who}; try: ")
+    end(sampler.pid)
 
 
 def test_it_ends_when_its_parent_does(name: str) -> None:
