@@ -80,13 +80,11 @@ def program(**settings: str) -> str:
     ).stdout.strip()
 
 
-@pytest.mark.processes
 def test_without_a_gpu_only_the_pair_reads_as_zero() -> None:
     """Callers unpack the pair; everywhere else a missing GPU is None."""
     assert program() == "(0.0, 0.0) None None"
 
 
-@pytest.mark.processes
 def test_with_gpus_both_are_means_over_the_devices(tmp_path: Path) -> None:
     stand_in = StandIn.create(tmp_path)
     stand_in.script(

@@ -68,7 +68,8 @@ class Node:
         """Return the last sample, which presses."""
         snapshot = sample(SAMPLES)
         limit = snapshot.limits[1]
-        reason = ReasonState("memory:0", "level", "prune", "bytes", "/job/train-42", BEGAN, *_bars(limit))
+        since = BEGAN + SAMPLES - 24
+        reason = ReasonState("memory:0", "level", "prune", "bytes", "/job/train-42", since, *_bars(limit))
         return Frame("live", snapshot, (str(reason),))
 
     def past(self, count: int) -> list[Snapshot]:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
 from typing import ClassVar
 
 from rich.text import Text
@@ -19,24 +18,20 @@ from textual.widgets import Footer, Input, Static
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.snapshot.structs import Snapshot
-from shm_monitor.tui import panels
-from shm_monitor.tui.panels import SORTS, Look
+from shm_monitor.tui.axis import SPAN_SECONDS, SPANS_SECONDS, Axis
+from shm_monitor.tui.banner import banner, heading
+from shm_monitor.tui.look import SORTS, Look
+from shm_monitor.tui.panels import COLUMNS, PANELS, sample_of, title_of
+from shm_monitor.tui.rows import drawn, heights
 from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen, SourcesScreen, readings_of
 from shm_monitor.tui.source import Frame, Source
 
-PAST_SAMPLES = 600  # as many as the widest line shows, and ten minutes to scroll back at 1 Hz
-TWO_COLUMNS_FROM = 110  # cells; below it the bars of two columns would be too short to read
-TALL_FROM = 50  # lines; from there on plots are higher, and the screen is full
+PAST_SAMPLES = 600  # ten minutes to scroll back at 1 Hz
+TWO_COLUMNS_FROM = 110  # cells; below it the charts of two columns would be too short to read
+BORDER_CELLS, SCROLLBAR_CELLS, FOOTER_LINES, FILTER_LINES = 4, 1, 1, 3
+LINES_PER_REASON = 12  # of the screen: two reasons stand above the panels at 24 lines, five at 60
 LEAVE_SECONDS = {signal.SIGTERM: 10, signal.SIGHUP: 1}  # a terminal that hangs up is gone
 TURN_SECONDS = 1.0
-Panel = Callable[[Frame, Look], Text]
-
-COLUMNS: tuple[dict[str, Panel], ...] = (
-    {"memory": panels.memory, "episodes": panels.episodes, "gpus": panels.gpus, "workers": panels.workers},
-    {"cpu": panels.cpu, "stall": panels.stall, "traffic": panels.traffic, "limits": panels.limits},
-)
-PANELS: dict[str, Panel] = COLUMNS[0] | COLUMNS[1]
-"""In the order in which they stand below each other on a narrow screen; their numbers are the keys."""
 
 
 class TopApp(App[None]):
@@ -52,12 +47,14 @@ class TopApp(App[None]):
         Binding("space", "pause", "pause"),
         Binding("left,h", "scroll_back(1)", "back", show=False, priority=False),
         Binding("right,l", "scroll_back(-1)", "forth", show=False, priority=False),
+        Binding("minus", "span(-1)", "span", key_display="- +"),
+        Binding("plus,equals_sign", "span(1)", show=False),
         Binding("s", "sort", "sort"),
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("e", "explain", "explain"),
         Binding("i", "inject", "inject"),
-        Binding("o", "sources", "sources"),
-        Binding("t", "theme", "theme"),
+        Binding("o", "sources", "sources", show=False),
+        Binding("t", "theme", "theme", show=False),
         Binding("ctrl+z", "suspend_process", show=False),
         Binding("escape", "unfilter", show=False),
         *(Binding(str(at), f"toggle_panel('{name}')", name, show=False) for at, name in enumerate(PANELS, 1)),
@@ -72,6 +69,7 @@ class TopApp(App[None]):
         self._past: deque[tuple[Snapshot, tuple[str, ...]]] = deque(maxlen=PAST_SAMPLES)
         self._frame = Frame("absent")
         self._sort = SORTS[0]
+        self._span_seconds = SPAN_SECONDS
         self._wanted = ""
         self._paused_at: int | None = None  # the place in the past that is shown
         self._toggled: set[str] = set()  # panels that the person has opened or closed
@@ -113,7 +111,7 @@ class TopApp(App[None]):
     def on_resize(self, event: Resize) -> None:
         """Use one column or two."""
         self.query_one("#grid").set_class(event.size.width >= TWO_COLUMNS_FROM, "wide")
-        self.call_after_refresh(self.draw)
+        self.draw()
 
     async def look(self) -> None:
         """Take what the source has now; from a thread where it may keep us waiting."""
@@ -138,44 +136,36 @@ class TopApp(App[None]):
         return Frame("live", snapshot, why)
 
     def draw(self) -> None:
-        """Draw every panel that is open."""
-        frame = self.shown()
+        """Draw every panel that is open; their charts fill what the others leave of the screen."""
+        frame, width = self.shown(), self.size.width
         until = len(self._past) if self._paused_at is None else self._paused_at + 1
         past = [snapshot for snapshot, _ in self._past][:until]
         self.set_class(not frame.live, "grey")
         if "gpus" not in self._toggled:
             self.query_one("#gpus").display = bool(frame.snapshot and frame.snapshot.gpus)
-        self._put("banner", self._heading(panels.banner(frame)))
-        for name, panel in PANELS.items():
-            widget = self.query_one(f"#{name}", Static)
-            if widget.display:
-                look = self._look(widget, past)
-                self._put(name, panel(frame, look))
-                widget.border_title = panels.title_of(name, frame, look)
+        behind = None if self._paused_at is None else len(self._past) - 1 - self._paused_at
+        above = banner(frame, width, self.size.height // LINES_PER_REASON)
+        self._put("banner", Text("\n").join([heading(self._source.title, self._url, behind, width), *above]))
+        columns = COLUMNS if width >= TWO_COLUMNS_FROM else (PANELS,)
+        room = (width - SCROLLBAR_CELLS) // len(columns) - BORDER_CELLS
+        look = Look(room, Axis(past, room, self._span_seconds), self._sort, self._wanted)
+        below = FOOTER_LINES + FILTER_LINES * self.query_one("#filter").display
+        for column in columns:
+            shown = [name for name in column if self.query_one(f"#{name}").display]
+            rows = {name: PANELS[name](sample_of(frame), look) for name in shown}
+            lines = heights(rows, self.size.height - len(above) - 1 - below)
+            for name in shown:
+                self._put(name, drawn(rows[name], look.axis, lines[name], grey=not frame.live))
+                self.query_one(f"#{name}").border_title = title_of(name, frame, look)
 
     def _put(self, name: str, text: Text) -> None:
         """Show *text*, where it is another one; a panel that keeps its lines moves nothing."""
         before = self._drawn.get(name)
-        if before == text and before.spans == text.spans:
+        if before == text and before.spans == text.spans and before.style == text.style:
             return
         self._drawn[name] = text
-        widget = self.query_one(f"#{name}", Static)
-        width = widget.content_size.width if name == "banner" else 0
-        same_height = before is not None and _height(before, width) == _height(text, width)
-        widget.update(text, layout=not same_height)
-
-    def _look(self, widget: Static, past: list[Snapshot]) -> Look:
-        lines = 3 if self.size.height < TALL_FROM else 8
-        return Look(max(widget.content_size.width, 36), past, self._sort, self._wanted, lines)
-
-    def _heading(self, text: Text) -> Text:
-        told = Text(f" {self._source.title}", style="bold")
-        if self._url:
-            told.append("  ").append(self._url, style="underline")
-        if self._paused_at is not None:
-            behind = len(self._past) - 1 - self._paused_at
-            told.append(f"  PAUSED, {behind} samples back (left, right; space goes on)", style="reverse")
-        return told.append("\n").append_text(text)
+        same_height = before is not None and before.plain.count("\n") == text.plain.count("\n")
+        self.query_one(f"#{name}", Static).update(text, layout=not same_height)
 
     def action_pause(self) -> None:
         """Stop at this sample, or go on."""
@@ -190,6 +180,13 @@ class TopApp(App[None]):
         self._paused_at = min(max(at - count, 0), len(self._past) - 1)
         self.draw()
 
+    def action_span(self, step: int) -> None:
+        """Let all charts show the next shorter or longer time."""
+        interval = max(self._turn_seconds, *(snapshot.interval_seconds for snapshot, _ in self._past), 0.0)
+        spans = [seconds for seconds in SPANS_SECONDS if seconds <= max(PAST_SAMPLES * interval, SPAN_SECONDS)]
+        self._span_seconds = spans[min(max(spans.index(self._span_seconds) + step, 0), len(spans) - 1)]
+        self.draw()
+
     def action_sort(self) -> None:
         """Sort the workers by the next column."""
         self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
@@ -200,6 +197,8 @@ class TopApp(App[None]):
         field = self.query_one("#filter", Input)
         field.display = True
         field.focus()
+        self.draw()
+        self.call_after_refresh(self.query_one("#workers").scroll_visible, animate=False)
 
     def action_unfilter(self) -> None:
         """Show all again."""
@@ -216,13 +215,14 @@ class TopApp(App[None]):
         """Keep the filter and give the keys back."""
         self.query_one("#filter").display = bool(self._wanted)
         self.set_focus(None)
+        self.draw()
 
     def action_toggle_panel(self, name: str) -> None:
         """Open or close one panel."""
         widget = self.query_one(f"#{name}")
         widget.display = not widget.display
         self._toggled.add(name)
-        self.call_after_refresh(self.draw)
+        self.draw()
 
     def action_theme(self) -> None:
         """Change between dark and light."""
@@ -240,11 +240,11 @@ class TopApp(App[None]):
 
     def action_help(self) -> None:
         """Show the keys."""
-        self.push_screen(HelpScreen(list(PANELS)))
+        self.push_screen(HelpScreen(PANELS))
 
     def action_explain(self) -> None:
-        """Say why, with the numbers as they were when each reason was set."""
-        self.push_screen(ExplainScreen(self.shown()))
+        """Show the numbers behind the verdict, and what would end each reason."""
+        self.push_screen(ExplainScreen(self.shown(), self.size.width))
 
     def action_inject(self) -> None:
         """Ask for false readings."""
@@ -258,9 +258,3 @@ class TopApp(App[None]):
             self._source.inject(readings, seconds)
         except MonitorError as error:
             self.notify(str(error), severity="error", timeout=10)
-
-
-def _height(text: Text, width: int) -> int:
-    """Return how many lines *text* has, wrapped to *width* cells where that is not 0."""
-    lines = text.plain.splitlines()
-    return sum(-(-max(len(line), 1) // width) for line in lines) if width else len(lines)

@@ -1,69 +1,43 @@
-"""What each panel says: pure functions from a frame and its past to rich text."""
+"""What each panel says: pure functions from a sample to rows. What stands above them all is in ``banner``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
+import msgspec
 from rich.text import Text
 
-from shm_monitor.snapshot.structs import Gpu, LimitState, Present, Snapshot, Worker
-from shm_monitor.tui.marks import GREY, INJECTED_STYLE, STYLES, bar, spark, timeline
-from shm_monitor.tui.rows import BarRow, Series, SparkRow, bars, history, joined, sparks
+from shm_monitor.snapshot.structs import LimitState, Present, Snapshot, Worker
+from shm_monitor.tui.axis import Series
+from shm_monitor.tui.gpus import gpus
+from shm_monitor.tui.look import Look, Panel
+from shm_monitor.tui.marks import AREAS, COLOURS, GREY, STYLES, blocks, heat
+from shm_monitor.tui.rows import BarRow, Chart, Row, Rule, bars, gutter, table, wrapped
 from shm_monitor.tui.source import Frame
-from shm_monitor.units import amount, duration, human, printable, size
+from shm_monitor.units import UNKNOWN, amount, duration, human, printable, size
 
-SORTS = ("rss", "cpu", "pid")
-PLOTTED_GPUS = 2  # more of them have a line each, and no history: eight fit on a screen
-OLD_INTERVALS = 2  # a sample that is older says so
+STALL_PERCENT_MIN = 12.5  # what the upper edge of a chart stands for at least, so that noise stays low
+OWN_NAMES = "shm-monitor"  # how our own processes are called; they are grey
+TRAFFIC_BYTES_MIN = 2.0**20
 
-_NOTHING = Snapshot("", 0, 0, 0.0, 0.0, 0.0, stale=True, degraded=False, level="ok", should_prune=False)
-
-
-class Look(NamedTuple):
-    """How to show: the width of a panel in cells, the samples before the frame, and what the person chose.
-
-    Args:
-        width: of the panel, in cells.
-        past: oldest first, the frame's own sample last.
-        sort: one of ``SORTS``.
-        wanted: only workers, limits and interfaces whose name has it.
-        plot_lines: how high a plot may be.
-    """
-
-    width: int
-    past: Sequence[Snapshot] = ()
-    sort: str = "rss"
-    wanted: str = ""
-    plot_lines: int = 3
+_NOTHING = Snapshot("", 0, 0, 0.0, 0.0, 0.0, stale=True, degraded=False, level=UNKNOWN, should_prune=False)
 
 
-def banner(frame: Frame) -> Text:
-    """Return the verdict, and the reason for it; what is wrong where there is no live sampler."""
-    snapshot = frame.snapshot
-    if snapshot is None:
-        return Text(f" NO SAMPLER ({frame.state})  {printable(frame.detail)}", style="bold white on red")
-    if not frame.live:
-        since = time.strftime("%H:%M:%S", time.localtime(snapshot.sampled_at))
-        told = f" {frame.state.upper()} since {since}: nothing below is of now, it was {snapshot.level.upper()}. "
-        return Text(told + printable(frame.detail), style=f"bold white on {GREY}")
-    text = Text.assemble((f" {snapshot.level.upper()} ", f"reverse {STYLES[snapshot.level]}"))
-    text.append("  shed work now  " if snapshot.should_prune else "  no need to shed  ")
-    old = snapshot.age_seconds > OLD_INTERVALS * snapshot.interval_seconds
-    age = f", {duration(snapshot.age_seconds)} old" if old else ""
-    text.append(f"sample {snapshot.sequence}{age}", style=GREY)
-    if snapshot.injected:
-        text.append(f"  INJECTED: {printable(', '.join(snapshot.injected))}", style=INJECTED_STYLE)
-    style = "yellow" if snapshot.level == "warn" else "bold red"
-    for line in frame.why:
-        text.append(f"\n {printable(line)}", style=style)
-    return text
+def sample_of(frame: Frame) -> Snapshot:
+    """Return the sample to show; that of a sampler which is not live has lost what it decided."""
+    snapshot = frame.snapshot or _NOTHING
+    if frame.live:
+        return snapshot
+    undecided = [
+        msgspec.structs.replace(limit, level=UNKNOWN, reasons=(), seconds_to_limit=None, since=None)
+        for limit in snapshot.limits
+    ]
+    return msgspec.structs.replace(snapshot, level=UNKNOWN, should_prune=False, limits=undecided, present=[])
 
 
-def memory(frame: Frame, look: Look) -> Text:
-    """Return each limit of memory as a bar with its target, limit and capacity; swap, /dev/shm and the past below."""
-    snapshot = _sample(frame)
+def memory(snapshot: Snapshot, look: Look) -> list[Row]:
+    """Return each limit of memory as a bar with its marks; swap and /dev/shm; the history of what ends first."""
     group = snapshot.memory
     rows = [_limit_bar(limit) for limit in snapshot.limits if _is_memory(limit)]
     if not rows:
@@ -74,48 +48,66 @@ def memory(frame: Frame, look: Look) -> Text:
     if group.swap_total_bytes:
         rows.append(_shares("swap", group.swap_used_bytes, group.swap_total_bytes))
     rows.append(_shares("shm", group.shm_used_bytes, group.shm_total_bytes))
-    past = history(
-        look.past, lambda one: one.memory.usage_percent, look.width, height=look.plot_lines, top=100.0, by_level=True
+    chart = _memory_chart(snapshot)
+    return [*bars(rows, look.width), chart, look.axis.line(chart.label)]
+
+
+def _memory_chart(snapshot: Snapshot) -> Chart:
+    group = snapshot.memory
+    scopes = {f"memory:{name}" for name, level in group.levels.items() if level.scope == group.scope}
+    limits = sorted(filter(_is_memory, snapshot.limits), key=lambda one: one.limit in scopes)
+    if not limits:
+        top = float(group.capacity_bytes or 2**30)
+        return Chart("memory", size(group.usage_bytes), lambda one: one.memory.usage_bytes, "_bytes", top, grows=True)
+    first = limits[-1]
+    named = (
+        (first.capacity, "capacity", "bold"),
+        (first.limit_value, "limit", "red"),
+        (first.target, "target", "yellow"),
     )
-    return joined([*bars(rows, look.width), *past])
+    rules = [Rule(value, name, style) for value, name, style in named if value is not None]
+    return Chart(
+        first.limit, "", _of_limit(first.limit), "_bytes", first.capacity or 1.0,
+        rules=sorted(rules, key=lambda rule: -rule.value), by_level=True, least=4, weight=4,
+    )  # fmt: skip
 
 
-def cpu(frame: Frame, look: Look) -> Text:
-    """Return the use of the CPUs that we may use, its past, and each core of the host."""
-    group = _sample(frame).cpu
-    of = f"of {human('effective_count', group.effective_count)} cpus, load {human('load_1', group.load_1)}"
-    lines = bars([_percent_bar("cpu", group.cpu_percent, of)], look.width)
-    lines += history(look.past, lambda one: one.cpu.cpu_percent, look.width, height=look.plot_lines - 1, top=100.0)
+def _of_limit(name: str) -> Series:
+    return lambda one: next((limit.value for limit in one.limits if limit.limit == name), None)
+
+
+def cpu(snapshot: Snapshot, look: Look) -> list[Row]:
+    """Return the use of the CPUs that we may use, and each core of the host."""
+    group = snapshot.cpu
+    rows: list[Row] = [
+        Chart("cpu", human("_percent", group.cpu_percent), lambda one: one.cpu.cpu_percent, "_percent", 100.0,
+              least=2, weight=3),
+    ]  # fmt: skip
     if group.throttled_percent:
-        lines.append(Text(f"throttled {group.throttled_percent:.1f} %", style="yellow"))
-    return joined([*lines, *_cores(list(group.core_percent.values()), look.width)])
-
-
-def _cores(percents: Sequence[float | None], width: int) -> Iterable[Text]:
-    room = max(width - len("cores "), 1)
+        rows.append(gutter("throttled", f"{group.throttled_percent:.1f} %", "yellow"))
+    percents, room = list(group.core_percent.values()), len(look.axis.cells)
     for begin in range(0, len(percents), room):
-        line = Text("cores " if begin == 0 else "      ")
+        line = gutter("" if begin else "cores")
         for percent in percents[begin : begin + room]:
-            line.append(spark([percent], 1, top=100.0), style=_heat(percent))
-        yield line
+            line.append(blocks([percent], 1, top=100.0)[0], style=heat(percent))
+        rows.append(line)
+    return rows
 
 
-def stall(frame: Frame, look: Look) -> Text:
+def stall(snapshot: Snapshot, look: Look) -> list[Row]:  # noqa: ARG001 - as every panel
     """Return the pressure stall (PSI) of memory, io and cpu, in percent of our own window."""
-    group = _sample(frame).stall
+    group = snapshot.stall
     rows: tuple[tuple[str, float | None, Series], ...] = (
         ("memory", group.memory_full_percent, lambda one: one.stall.memory_full_percent),
         ("io", group.io_full_percent, lambda one: one.stall.io_full_percent),
         ("cpu", group.cpu_some_percent, lambda one: one.stall.cpu_some_percent),
     )
-    return joined(
-        sparks([SparkRow(name, human("_percent", now), of, 100.0) for name, now, of in rows], look.past, look.width)
-    )
+    unit = "_percent"
+    return [Chart(name, human(unit, now), of, unit, STALL_PERCENT_MIN, grows=True) for name, now, of in rows]
 
 
-def traffic(frame: Frame, look: Look) -> Text:
+def traffic(snapshot: Snapshot, look: Look) -> list[Row]:
     """Return what goes over the network and the disks."""
-    snapshot = _sample(frame)
     network, disk = snapshot.network, snapshot.disk
     rows: tuple[tuple[str, float | None, Series], ...] = (
         ("received", network.receive_bytes_per_second, lambda one: one.network.receive_bytes_per_second),
@@ -123,110 +115,108 @@ def traffic(frame: Frame, look: Look) -> Text:
         ("read", disk.read_bytes_per_second, lambda one: one.disk.read_bytes_per_second),
         ("written", disk.write_bytes_per_second, lambda one: one.disk.write_bytes_per_second),
     )
-    told = [SparkRow(name, human("_bytes_per_second", now), of) for name, now, of in rows]
-    return joined(sparks(told, look.past, look.width))
+    unit = "_bytes_per_second"
+    charts = [Chart(name, human(unit, now), of, unit, TRAFFIC_BYTES_MIN, grows=True) for name, now, of in rows]
+    return [*charts, look.axis.line("")]
 
 
-def gpus(frame: Frame, look: Look) -> Text:
-    """Return each GPU: utilization, memory, power, temperature, what holds its clocks down; of few their past, too."""
-    snapshot = _sample(frame)
-    if not snapshot.gpus:
-        return Text(snapshot.unavailable.get("gpu", "no GPU"), style=GREY)
-    names = [
-        f"{sum(one.name == name for one in snapshot.gpus)} x {name}" for name in {g.name: 0 for g in snapshot.gpus}
-    ]
-    lines = [Text(", ".join(names), style=GREY)]
-    for gpu in snapshot.gpus:
-        lines += _gpu(gpu, look, plotted=len(snapshot.gpus) <= PLOTTED_GPUS)
-    return joined(lines)
-
-
-def _gpu(gpu: Gpu, look: Look, *, plotted: bool) -> Iterable[Text]:
-    use = f" {human('_percent', gpu.utilization_percent):>7} "
-    memory_told = f"{size(gpu.memory_used_bytes)}/{size(gpu.memory_total_bytes)}"
-    heat = f"{human('_celsius', gpu.temperature_celsius)} {human('_watts', gpu.power_watts)}"
-    told = f" {memory_told:>15} {heat:>11}"
-    label = f"gpu {gpu.instance:2} "
-    cells = max((look.width - len(label) - len(use) - len(told)) // 2, 4)
-    share = None if gpu.utilization_percent is None else gpu.utilization_percent / 100
-    held = gpu.memory_used_bytes / gpu.memory_total_bytes if gpu.memory_used_bytes and gpu.memory_total_bytes else None
-    line = Text(label) + bar(share, cells, style=_heat(gpu.utilization_percent)) + use
-    yield line + bar(held, cells, style="cyan") + told
-    if plotted:
-        room = max((look.width - len(label) - 2) // 2, 4)
-        left = history(look.past, _of_gpu(gpu, lambda one: one.utilization_percent), room, height=1, top=100.0)
-        whole = float(gpu.memory_total_bytes or 1)
-        right = history(look.past, _of_gpu(gpu, lambda one: one.memory_used_bytes), room, height=1, top=whole)
-        yield Text(" " * len(label)) + left[0] + "  " + right[0]
-    if gpu.throttle_reasons:
-        yield Text(f"{'':{len(label)}}throttled: {', '.join(gpu.throttle_reasons)}", style="yellow")
-
-
-def _of_gpu(gpu: Gpu, field: Callable[[Gpu], float | None]) -> Series:
-    return lambda one: next((field(other) for other in one.gpus if other.instance == gpu.instance), None)
-
-
-def limits(frame: Frame, look: Look) -> Text:
+def limits(snapshot: Snapshot, look: Look) -> list[Row]:
     """Return every limit that is set, with its numbers and reasons."""
-    rows = [limit for limit in _sample(frame).limits if limit.limit_value is not None and look.wanted in limit.limit]
+    rows = [limit for limit in snapshot.limits if limit.limit_value is not None and look.wanted in limit.limit]
     if not rows:
-        return Text("no limit is set", style=GREY)
-    width = max(len(limit.limit) for limit in rows)
-    head = Text(f"{'':{width}} {'':8} {'now':>8} {'target':>8} {'limit':>8}", style=GREY)
-    return joined([head, *(_limit_row(limit, width) for limit in rows)])
+        return [_nothing(snapshot, f"no limit with {look.wanted} in its name" if look.wanted else "no limit is set")]
+    head = ("limit", "level", "now", "target", "limit")
+    lines = table([head, *map(_limit_row, rows)], look.width, left=(0, 1))
+    found: list[Row] = [lines[0]]
+    for limit, line in zip(rows, lines[1:], strict=True):
+        words, style = ", ".join(limit.reasons), STYLES.get(limit.level, "")
+        beside = len(line) + 2 + len(words) <= look.width
+        found += (
+            [line.append(f"  {words}", style)] if beside else [line, *wrapped(words, look.width, style, indent="  ")]
+        )
+    return found
 
 
-def workers(frame: Frame, look: Look) -> Text:
-    """Return the processes under the sampler's owner: pid, name, memory, share of all, CPU, bytes asked for."""
-    group = _sample(frame).workers
-    asked = {one.pid: one for one in _sample(frame).present}
+def _limit_row(limit: LimitState) -> tuple[str | Text, ...]:
+    unit = limit.metric.rpartition(".")[2]
+    numbers = (human(unit, one) for one in (limit.value, limit.target, limit.limit_value))
+    return (limit.limit, Text(limit.level, STYLES.get(limit.level, "")), *numbers)
+
+
+def workers(snapshot: Snapshot, look: Look) -> list[Row]:
+    """Return the processes under the sampler's owner: pid, name, memory, share of all, CPU, bytes to shed."""
+    group = snapshot.workers
     if not group.processes:
-        return Text("no worker process under the sampler's owner", style=GREY)
-    room = max(look.width - 44, 8)
-    head = Text(f"{'pid':>7} {'command':{room}} {'rss':>9} {'share':>5} {'cpu':>8} {'asked':>9}", style=GREY)
-    rows = [one for one in sorted(group.processes, key=_ORDERS[look.sort]) if _is_wanted(one, look)]
-    lines = [_worker(one, group.rss_bytes, asked.get(one.pid), room) for one in rows]
-    return joined([head, *lines])
+        return [_nothing(snapshot, "no worker process under the sampler's owner")]
+    present = {one.pid: one for one in snapshot.present}
+    shown = [one for one in sorted(group.processes, key=_ORDERS[look.sort]) if _is_wanted(one, look)]
+    rows = [_worker(one, group.rss_bytes, present.get(one.pid)) for one in shown]
+    lines = table([("pid", "name", "rss", "share", "cpu", "to shed"), *rows], look.width, left=(1,), wide=1)
+    for one, line in zip(shown, lines[1:], strict=True):
+        if one.name.startswith(OWN_NAMES):
+            line.stylize(GREY)
+        elif one.pid in present and present[one.pid].request_bytes:
+            line.stylize("yellow")
+    return list(lines)
 
 
 def _is_wanted(one: Worker, look: Look) -> bool:
     return not look.wanted or look.wanted in one.name or look.wanted == str(one.pid)
 
 
-def _worker(one: Worker, whole: int | None, present: Present | None, room: int) -> Text:
+def _worker(one: Worker, whole: int | None, present: Present | None) -> tuple[str, ...]:
     name = printable(f"{one.name} ({one.user})" if one.user else one.name)
-    share = f"{100 * one.rss_bytes / whole:.0f} %" if whole and one.rss_bytes is not None else "-"
-    cpu_told = human("_percent", one.cpu_percent)
-    asked = "" if present is None else size(present.request_bytes) if present.request_bytes else "-"
-    line = f"{one.pid:>7} {name[:room]:{room}} {size(one.rss_bytes):>9} {share:>5} {cpu_told:>8} {asked:>9}"
-    return Text(line, style="yellow" if present is not None and present.request_bytes else "")
+    share = f"{100 * one.rss_bytes / whole:.0f} %" if whole and one.rss_bytes is not None else UNKNOWN
+    request = "" if present is None else size(present.request_bytes) if present.request_bytes else UNKNOWN
+    return (f"{one.pid:>7}", name, size(one.rss_bytes), share, human("_percent", one.cpu_percent), request)
 
 
-def episodes(frame: Frame, look: Look) -> Text:
-    """Return the level of each sample as a strip, and how often each limit has pressed."""
-    lines = [timeline([one.level for one in look.past], max(look.width, 10))]
-    for limit in _sample(frame).limits:
+def episodes(snapshot: Snapshot, look: Look) -> list[Row]:
+    """Return the highest level of each moment, and how often each limit has pressed."""
+    strip = Chart(
+        "level", snapshot.level, lambda one: _STRIP[one.level], "", 8.0, style=AREAS["ok"], by_level=True, weight=0
+    )
+    rows: list[Row] = [strip]
+    for limit in snapshot.limits:
         counted = {reason: count for reason, count in limit.episodes.items() if count}
         if counted:
-            told = ", ".join(f"{reason} {count} times" if count > 1 else reason for reason, count in counted.items())
+            words = ", ".join(f"{reason} {count} times" if count > 1 else reason for reason, count in counted.items())
             since = "" if limit.since is None else time.strftime(", since %H:%M:%S", time.localtime(limit.since))
-            lines.append(Text(f"{limit.limit}: {told}{since}"))
-    if len(lines) == 1:
-        lines.append(Text("nothing has pressed since the sampler started", style=GREY))
-    return joined(lines)
+            rows += wrapped(f"{limit.limit}: {words}{since}", look.width)
+    if len(rows) == 1:
+        rows.append(_nothing(snapshot, "no limit has pressed since the sampler started"))
+    return rows
+
+
+_STRIP = {"ok": 1, "warn": 4, "prune": 8, "critical": 8}
+
+COLUMNS: tuple[dict[str, Panel], ...] = (
+    {"memory": memory, "cpu": cpu, "episodes": episodes, "limits": limits},
+    {"gpus": gpus, "workers": workers, "stall": stall, "traffic": traffic},
+)
+PANELS: dict[str, Panel] = COLUMNS[0] | COLUMNS[1]
+"""In the order in which they stand below each other on a narrow screen; their numbers are the keys."""
 
 
 def title_of(name: str, frame: Frame, look: Look) -> str:
-    """Return what stands over the panel *name*: how it is sorted, how far back it goes, and whether it is false."""
-    told = name
-    if name == "workers":
-        told += f" by {look.sort}"
-    elif name in {"memory", "cpu", "episodes"} and len(look.past) > 1:
-        cells = look.width if name == "episodes" else 2 * look.width
-        shown = look.past[-cells:]
-        told += f", {duration(round(shown[-1].sampled_at - shown[0].sampled_at))}"
-    groups = {one.partition(".")[0].partition(":")[0] for one in _sample(frame).injected}
-    return f"{told}  INJECTED" if groups & _GROUPS.get(name, set()) else told
+    """Return what stands over the panel *name*, and whether its numbers are false or of a sampler that is gone."""
+    snapshot = frame.snapshot or _NOTHING
+    words = [f"workers by {look.sort}" if name == "workers" else name]
+    if name == "cpu":
+        group = snapshot.cpu
+        words += [f"{group.effective_count:g} cpus"] if group.effective_count is not None else []
+        words += [f"host {human('_percent', group.host_cpu_percent)}"] if group.host_cpu_percent is not None else []
+        words += [f"load {group.load_1:.2f}"] if group.load_1 is not None else []
+    if name == "memory":
+        ends = [
+            (one.seconds_to_limit, one.limit)
+            for one in sample_of(frame).limits
+            if _is_memory(one) and one.seconds_to_limit is not None
+        ]
+        words += [f"{limit} full in {duration(seconds)}" for seconds, limit in sorted(ends)[:1]]
+    groups = {one.partition(".")[0].partition(":")[0] for one in snapshot.injected}
+    false = "  INJECTED" if groups & _GROUPS.get(name, set()) else ""
+    return ", ".join(words) + false + ("" if frame.live else f"  {frame.gone}")
 
 
 _GROUPS: dict[str, set[str]] = {  # whose readings a panel shows
@@ -246,8 +236,9 @@ _ORDERS: dict[str, Callable[[Worker], float]] = {
 }
 
 
-def _sample(frame: Frame) -> Snapshot:
-    return frame.snapshot or _NOTHING
+def _nothing(snapshot: Snapshot, words: str) -> Text:
+    """Return *words* for a panel without rows; without a sample nobody knows whether there are some."""
+    return Text(UNKNOWN if snapshot.name == _NOTHING.name else words, style=GREY)
 
 
 def _is_memory(limit: LimitState) -> bool:
@@ -259,29 +250,13 @@ def _limit_bar(limit: LimitState) -> BarRow:
     signs = ((limit.target, "┊"), (limit.limit_value, "┃"))
     marks = [(value / capacity, sign) for value, sign in signs if value is not None]
     share = None if limit.value is None else limit.value / capacity
-    ahead = "" if limit.seconds_to_limit is None else f", full in {duration(limit.seconds_to_limit)}"
-    colour = STYLES[limit.level].split(" on ")[0]
-    told = f"{amount(limit.value, 'bytes')} of {size(capacity)}{ahead}"
-    return BarRow(limit.limit, share, told, colour, marks, "" if limit.level == "ok" else STYLES[limit.level])
+    style = "" if limit.level == "ok" else STYLES.get(limit.level, "")
+    return BarRow(
+        limit.limit, share, amount(limit.value, "bytes"), f"of {size(capacity)}",
+        COLOURS.get(limit.level, ""), marks, style,
+    )  # fmt: skip
 
 
 def _shares(label: str, used: float | None, whole: float | None) -> BarRow:
     share = used / whole if used is not None and whole else None
-    return BarRow(label, share, f"{size(used)} of {size(whole)}")
-
-
-def _percent_bar(label: str, percent: float | None, told: str) -> BarRow:
-    share = None if percent is None else percent / 100
-    return BarRow(label, share, f"{human('_percent', percent)} {told}", _heat(percent))
-
-
-def _limit_row(limit: LimitState, width: int) -> Text:
-    unit = limit.metric.rpartition(".")[2]
-    now, target, most = (human(unit, one) for one in (limit.value, limit.target, limit.limit_value))
-    text = Text(f"{limit.limit:{width}} ") + Text(f"{limit.level:8}", style=STYLES[limit.level])
-    text.append(f" {now:>8} {target:>8} {most:>8}")
-    return text.append(f"  {', '.join(limit.reasons)}", style=STYLES[limit.level]) if limit.reasons else text
-
-
-def _heat(percent: float | None) -> str:
-    return "red" if (percent or 0.0) >= 90 else "yellow" if (percent or 0.0) >= 70 else "green"
+    return BarRow(label, share, size(used), f"of {size(whole)}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Iterable
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
@@ -13,9 +15,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from shm_monitor.errors import ConfigError
+from shm_monitor.tui.explain import explanation
 from shm_monitor.tui.source import Frame
 
 INJECT_SECONDS = 30.0
+FRAME_CELLS = 15  # of a box: its border, its padding, and a margin
+TEXT_CELLS_MAX = 100
 
 KEYS = """\
 q           quit
@@ -24,9 +29,10 @@ space       pause, and go on
 left right  one sample back or forth (h, l)
 tab         next panel; arrows scroll
 {panels}
+- +         charts over less or more time
 s           sort workers by memory, cpu, pid
 /           only workers and limits with ...; escape: all
-e           explain: why, in numbers
+e           explain: each limit in numbers, and what ends its reasons
 o           where each number comes from
 i           inject false readings (needs ALLOW_INJECTION=true)
 t           dark or light
@@ -36,7 +42,7 @@ Ctrl-Z      to the shell; fg comes back"""
 class _Shown(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [("escape,q,e,o,question_mark,enter", "dismiss", "close")]
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str | Text) -> None:
         super().__init__()
         self._text = text
 
@@ -49,19 +55,18 @@ class _Shown(ModalScreen[None]):
 class HelpScreen(_Shown):
     """The keys."""
 
-    def __init__(self, panels: list[str]) -> None:
+    def __init__(self, panels: Iterable[str]) -> None:
         """Show them; *panels* are opened and closed by their numbers."""
-        told = textwrap.fill(", ".join(panels), 46, subsequent_indent=" " * 12)
-        super().__init__(KEYS.format(panels=f"1 .. {len(panels)}      open or close a panel:\n{'':12}{told}"))
+        names = textwrap.fill(", ".join(panels), 46, subsequent_indent=" " * 12)
+        super().__init__(KEYS.format(panels=f"1 .. {names.count(',') + 1}      open or close a panel:\n{'':12}{names}"))
 
 
 class ExplainScreen(_Shown):
-    """Every reason that holds in a frame."""
+    """The numbers behind the verdict on a frame."""
 
-    def __init__(self, frame: Frame) -> None:
-        """Show those of *frame*."""
-        level = frame.snapshot.level.upper() if frame.snapshot else frame.state.upper()
-        super().__init__("\n".join([level, *(frame.why or ("no reason to shed holds",))]))
+    def __init__(self, frame: Frame, screen_cells: int) -> None:
+        """Show those of *frame* on a screen of so many cells."""
+        super().__init__(explanation(frame, min(screen_cells - FRAME_CELLS, TEXT_CELLS_MAX)))
 
 
 class SourcesScreen(_Shown):
@@ -70,8 +75,8 @@ class SourcesScreen(_Shown):
     def __init__(self, sources: dict[str, str]) -> None:
         """Show *sources*, by metric."""
         width = max(map(len, sources), default=0)
-        told = [f"{name:{width}}  {source}" for name, source in sources.items()]
-        super().__init__("\n".join(told) or "not known: no sampler has said yet")
+        lines = [f"{name:{width}}  {source}" for name, source in sources.items()]
+        super().__init__("\n".join(lines) or "not known: no sampler has said yet")
 
 
 class InjectScreen(ModalScreen[str | None]):

@@ -48,6 +48,11 @@ class Frame(NamedTuple):
         """Whether a live sampler stands behind it."""
         return self.state == LIVE and self.snapshot is not None and not self.snapshot.stale
 
+    @property
+    def gone(self) -> str:
+        """What to call a sampler that is not live."""
+        return ("stale" if self.state == LIVE else self.state).upper()
+
 
 class Source(Protocol):
     """One sampler, wherever it is.

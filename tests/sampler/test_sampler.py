@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from shm_monitor.config.resource import ResourceConfig
 
-pytestmark = pytest.mark.processes
-
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., RealSampler]]:

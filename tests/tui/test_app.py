@@ -13,7 +13,8 @@ import msgspec
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from shm_monitor.tui.app import PANELS, TopApp
+from shm_monitor.tui.app import TopApp
+from shm_monitor.tui.panels import PANELS
 from shm_monitor.tui.screens import ExplainScreen, HelpScreen, InjectScreen, SourcesScreen
 from shm_monitor.tui.source import Frame
 from tests.support.screens import GPU, Scripted, snapshot, text_of

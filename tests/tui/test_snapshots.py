@@ -15,9 +15,11 @@ import textual
 from rich.console import Console
 from rich.panel import Panel
 
-from shm_monitor.tui import panels
-from shm_monitor.tui.app import PANELS, TopApp
-from shm_monitor.tui.panels import Look
+from shm_monitor.tui.app import TopApp
+from shm_monitor.tui.axis import Axis
+from shm_monitor.tui.look import Look
+from shm_monitor.tui.panels import PANELS, sample_of, title_of
+from shm_monitor.tui.rows import drawn, heights
 from tests.support.snapshots import is_as_kept
 from tests.support.surroundings import ROOT
 
@@ -44,9 +46,12 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("name", PANELS)
 def test_a_panel_looks_as_it_did(name: str) -> None:
     node = Node()
-    look = Look(56, [*node.past(300), sample(300)])
+    frame = node.newest()
+    look = Look(56, Axis([*node.past(300), sample(300)], 56))
+    rows = PANELS[name](sample_of(frame), look)
+    text = drawn(rows, look.axis, heights({name: rows}, 20)[name])
     console = Console(file=io.StringIO(), width=60, record=True, force_terminal=True, color_system="truecolor")
-    console.print(Panel(PANELS[name](node.newest(), look), title=panels.title_of(name, node.newest(), look)))
+    console.print(Panel(text, title=title_of(name, frame, look)))
 
     assert is_as_kept(name, console.export_svg(title=name))
 
@@ -60,12 +65,13 @@ KEYS = {
     "filter": ("slash", *"load"),
     "paused": ("space", "left", "left"),
     "sorted": ("s",),
+    "longer-span": ("plus",),
     "light": ("t",),
     "closed": ("1", "2"),
     "second-panel": ("tab", "tab"),
 }
 
-TALL = {"filter", "sorted"}  # the workers are below the first screen of 24 lines
+TALL = {"filter", "sorted", "longer-span"}  # the workers are below the first screen of 24 lines
 
 
 @of_this_textual

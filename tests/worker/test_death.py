@@ -25,8 +25,6 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.processes
-
 READERS_COUNT = 4
 
 

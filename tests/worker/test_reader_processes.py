@@ -27,8 +27,6 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from tests.support.publishing import Bench
 
-pytestmark = pytest.mark.processes
-
 PRESSED = {"pressed": ("cpu",)}
 
 
