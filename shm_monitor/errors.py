@@ -55,12 +55,17 @@ def _made_again(kind: type[MonitorError], args: tuple[object, ...]) -> MonitorEr
 
 
 class ConfigError(MonitorError):
-    """A setting is of the wrong type, out of range, contradictory (to the setting *other*) or unknown."""
+    """A setting or an argument is of the wrong type, out of range, contradictory (to the setting *other*) or unknown.
 
-    def __init__(self, key: str, value: object, origin: str, allowed: str, *, other: str = "") -> None:
+    *allowed* says what to write instead; *remedy* is a command that shows more.
+    """
+
+    def __init__(
+        self, key: str, value: object, origin: str, allowed: str, *, other: str = "", remedy: str = ""
+    ) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
-        super().__init__(f"{key}={shown} (from {origin}): {allowed}; try: shm-monitor config show")
+        super().__init__(f"{key}={shown} (from {origin}): {allowed}{remedy and f'; try: {remedy}'}")
         self.key = key
         self.value = value
         self.origin = origin
@@ -207,7 +212,7 @@ class UnknownLimitError(MonitorError):
     def __init__(self, asked: str, known: tuple[str, ...]) -> None:
         super().__init__(
             f"no limit {asked!r}; this sampler has: {', '.join(known) or 'none'}; "
-            "a limit exists once it is configured (try: shm-monitor config show)"
+            "a limit exists once the sampler is configured to have it; try: shm-monitor config init -o -"
         )
         self.asked = asked
         self.known = known

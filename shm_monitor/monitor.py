@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -44,12 +45,10 @@ class ResourceMonitor:
         return None if usage is None else usage / MEBIBYTE
 
     def get_gpu_percent(self) -> tuple[float, float]:
-        """Return (utilization, memory) in percent, each the mean over the GPUs; ``(0.0, 0.0)`` without one.
-
-        The one place where a missing GPU reads as zero: callers unpack it. Everywhere else it is None.
-        """
+        """Return (utilization, memory) in percent, each the mean over the GPUs; NaN where unknown, as without a GPU."""
         self._wait_for_gpu()
-        return self._gpu_mean("utilization_percent") or 0.0, self._gpu_mean("memory_percent") or 0.0
+        utilization, memory = self._gpu_mean("utilization_percent"), self._gpu_mean("memory_percent")
+        return math.nan if utilization is None else utilization, math.nan if memory is None else memory
 
     def get_network_usage_bytes_per_second(self) -> float | None:
         """Return received + sent bytes per second over all interfaces but loopback."""

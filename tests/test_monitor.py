@@ -80,9 +80,9 @@ def program(**settings: str) -> str:
     ).stdout.strip()
 
 
-def test_without_a_gpu_only_the_pair_reads_as_zero() -> None:
-    """Callers unpack the pair; everywhere else a missing GPU is None."""
-    assert program() == "(0.0, 0.0) None None"
+def test_without_a_gpu_the_pair_is_nan_and_the_rest_is_none() -> None:
+    """Callers unpack the pair: it stays a pair of numbers, and is no reading of zero."""
+    assert program() == "(nan, nan) None None"
 
 
 def test_with_gpus_both_are_means_over_the_devices(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 import shm_monitor as sm
+from shm_monitor.cli.parsing import Parser
 from shm_monitor_api.logs import LEVELS
 from shm_monitor_api.server import DEFAULT_BIND, Address, PortTakenError, Serving, serve
 from shm_monitor_api.settings import BIND_VARIABLE, ApiConfig, read_token, said
@@ -43,7 +44,10 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tup
     Raises:
         ConfigError: one of them cannot be obeyed.
     """
-    given = parser().parse_args(arguments)
+    made = parser()
+    given, rest = made.parse_known_args(arguments)
+    if rest:
+        made.refuse(rest)
     found = ApiConfig.from_environ({**environ, "SHM_MONITOR_TOKEN_FILE": ""} if given.token_file else environ)
     config = msgspec.structs.replace(
         found,
@@ -68,11 +72,9 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tup
     return config, serving
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(
-        prog="shm-monitor api", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = Parser(prog="shm-monitor api", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--name", help="of the sampler; else $SHM_MONITOR_NAME, else default")
     made.add_argument(
         "--bind", metavar="HOST:PORT", help=f"where to listen; else $SHM_MONITOR_BIND, else {DEFAULT_BIND}"

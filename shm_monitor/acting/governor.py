@@ -248,7 +248,8 @@ class Governor:
         if not self._seen_alive:
             if not self._said_absent:
                 self._said_absent = True
-                _log.warning("no sampler %r: sizes stay at %d; try: shm-monitor run", self._reader.name, self.full)
+                name = self._reader.name
+                _log.warning("no sampler %r: sizes stay at %d; try: shm-monitor run --name %s", name, self.full, name)
             self.size = self.full
         elif self._dead_since is None:
             self._dead_since = now

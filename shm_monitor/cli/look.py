@@ -91,7 +91,8 @@ def as_json(found: Status) -> dict[str, object]:
 def _alive_or_say(found: Status) -> int:
     if found.state == LIVE:
         return exits.FINE
-    print(f"shm-monitor: the sampler {found.name!r} is {found.state}; try: shm-monitor status", file=sys.stderr)
+    step = f"shm-monitor status --name {found.name}"
+    print(f"shm-monitor: the sampler {found.name!r} is {found.state}; try: {step}", file=sys.stderr)
     return exits.NO_SAMPLER
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from shm_monitor import __version__, exits
+from shm_monitor.cli.parsing import Parser
 from shm_monitor.errors import (
     ConfigError,
     MissingDependencyError,
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     given, rest = top.parse_known_args(words)
     if rest and not given.passes_on:
-        top.error(f"unrecognized arguments: {' '.join(rest)}")
+        given.parser.refuse(rest)
     given.rest, given.has_dashes = rest, "--" in words  # whether argparse hands "--" on depends on its version
     try:
         status = _done(given, words[0])
@@ -93,19 +94,9 @@ def _refusal(error: BaseException) -> MonitorError | None:
     return refusal(error, "this command cannot go on")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what was meant where a word is none of those known; so does Python's own from 3.14 on, if asked to."""
-
-    def _check_value(self, action: argparse.Action, value: object) -> None:
-        if action.choices is not None and value not in action.choices:
-            from shm_monitor.config.spelling import nearest
-
-            raise argparse.ArgumentError(action, f"unknown: {value}{nearest(str(value), action.choices)}")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    top = _Parser(prog="shm-monitor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = Parser(prog="shm-monitor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("-V", "--version", action="version", version=f"shm-monitor {__version__}")
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(verbs)
@@ -120,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_run(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_run(verbs: argparse._SubParsersAction[Parser]) -> None:
     run = _verb_parser(verbs, "run", "run:run", "run a sampler in the foreground, or beside a command: run -- CMD ...")
     _config_options(run)
     run.add_argument("--no-api", action="store_true", help="the sampler alone, without the REST API beside it")
@@ -129,14 +120,14 @@ def _add_run(verbs: argparse._SubParsersAction[_Parser]) -> None:
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="run CMD with SHM_MONITOR_NAME set")
 
 
-def _add_api(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_api(verbs: argparse._SubParsersAction[Parser]) -> None:
     # Its options belong to the API process, which this command becomes: `--help` is answered there, too.
     api = verbs.add_parser("api", help="serve what a sampler measures over HTTP", add_help=False, allow_abbrev=False)
     api.add_argument("--env-file", metavar="FILE")
     api.set_defaults(module="api:api", passes_on=True)
 
 
-def _add_top(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_top(verbs: argparse._SubParsersAction[Parser]) -> None:
     top = _verb_parser(verbs, "top", "top:top", "show one sampler on the whole screen (extra: tui)")
     where = top.add_mutually_exclusive_group()
     where.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
@@ -147,7 +138,7 @@ def _add_top(verbs: argparse._SubParsersAction[_Parser]) -> None:
     top.add_argument("--api-url", help=argparse.SUPPRESS)  # what `run` serves beside it
 
 
-def _add_looks(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_looks(verbs: argparse._SubParsersAction[Parser]) -> None:
     snapshot = _verb_parser(verbs, "snapshot", "look:snapshot", "print the newest sample")
     formats = snapshot.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="as JSON")
@@ -171,7 +162,7 @@ def _add_looks(verbs: argparse._SubParsersAction[_Parser]) -> None:
         one.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _add_traces(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_traces(verbs: argparse._SubParsersAction[Parser]) -> None:
     record = _verb_parser(verbs, "record", "traces:record", "append what is measured to a file, until Ctrl-C")
     record.add_argument("file", metavar="FILE", help="made where it is missing; gone on with where it is not")
     record.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
@@ -186,7 +177,7 @@ def _add_traces(verbs: argparse._SubParsersAction[_Parser]) -> None:
     _config_options(replay)
 
 
-def _add_inject(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_inject(verbs: argparse._SubParsersAction[Parser]) -> None:
     inject = _verb_parser(verbs, "inject", "inject:inject", "false readings for a while, to try how workers react")
     inject.add_argument("readings", nargs="*", metavar="METRIC=NUMBER", help="memory_percent=97, gpu:0.power_watts=300")
     inject.add_argument("--seconds", type=float, default=10.0, help="for how long (default: %(default)g)")
@@ -194,7 +185,7 @@ def _add_inject(verbs: argparse._SubParsersAction[_Parser]) -> None:
     inject.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
 
 
-def _add_housekeeping(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_housekeeping(verbs: argparse._SubParsersAction[Parser]) -> None:
     listing = _verb_parser(verbs, "list", "housekeeping:list_all", "list the samplers of this user")
     listing.add_argument("--json", action="store_true", help="as JSON")
     clean = _verb_parser(verbs, "clean", "clean:clean", "remove what is yours, dead, and at least a minute old")
@@ -204,7 +195,7 @@ def _add_housekeeping(verbs: argparse._SubParsersAction[_Parser]) -> None:
     doctor.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _add_config(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_config(verbs: argparse._SubParsersAction[Parser]) -> None:
     config = verbs.add_parser("config", help="look at the configuration")
     shown = config.add_subparsers(required=True, metavar="COMMAND")
     show = _verb_parser(shown, "show", "settings:show", "print each effective value and where it came from")
@@ -214,7 +205,7 @@ def _add_config(verbs: argparse._SubParsersAction[_Parser]) -> None:
     init.add_argument("-o", "--output", default=".env", metavar="FILE", help="never overwritten; - for stdout")
 
 
-def _add_desk(verbs: argparse._SubParsersAction[_Parser]) -> None:
+def _add_desk(verbs: argparse._SubParsersAction[Parser]) -> None:
     shown = _verb_parser(verbs, "open", "open:open_dashboard", "open the dashboard of a running API in the browser")
     shown.add_argument("--url", help="of the API; else where $SHM_MONITOR_BIND says, else http://127.0.0.1:8909")
     completion = _verb_parser(verbs, "completion", "completion:completion", "print what a shell needs to complete")
@@ -234,10 +225,10 @@ def _config_options(one: argparse.ArgumentParser) -> None:
 
 
 def _verb_parser(
-    verbs: argparse._SubParsersAction[_Parser], name: str, module: str, help_text: str
+    verbs: argparse._SubParsersAction[Parser], name: str, module: str, help_text: str
 ) -> argparse.ArgumentParser:
     made = verbs.add_parser(name, help=help_text, description=help_text)
-    made.set_defaults(module=module, passes_on=False)
+    made.set_defaults(module=module, parser=made, passes_on=False)
     return made
 
 

@@ -16,6 +16,7 @@ from shm_monitor.tui.source import LocalSource, RemoteSource, Source
 if TYPE_CHECKING:
     import argparse
 
+HINT = "this is no terminal: one line per change, until Ctrl-C; for one frame: shm-monitor top --once"
 TOKEN_VARIABLE = "SHM_MONITOR_TOKEN"  # noqa: S105 - the name of it
 
 
@@ -32,6 +33,8 @@ def _show(source: Source, given: argparse.Namespace) -> int:
     if given.once:
         return _once(source, given)
     if not is_installed() or not sys.stdout.isatty() or given.plain:
+        if is_installed() and not given.plain:
+            print(f"shm-monitor: {HINT}", file=sys.stderr)
         follow(source, sys.stdout, _slept)
         return exits.FINE
     from shm_monitor.tui.app import TopApp

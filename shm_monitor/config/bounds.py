@@ -9,6 +9,7 @@ import math
 import numbers
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from shm_monitor.errors import ConfigError
@@ -22,6 +23,9 @@ MOST_SAMPLES = 10_000_000
 
 ARGUMENT = "argument"
 """The origin that an error names when a value came from code."""
+
+bad_setting = partial(ConfigError, remedy="shm-monitor config init -o -")
+"""The error of a setting; the command prints each with its meaning and what is allowed, and needs none of them."""
 
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -198,7 +202,7 @@ def checked(key: str, value: object) -> Value:
     try:
         return BOUNDS[key].check(value)
     except Refused as error:
-        raise ConfigError(key, value, ARGUMENT, f"must be {error}") from None
+        raise bad_setting(key, value, ARGUMENT, f"must be {error}") from None
 
 
 def from_text(key: str, text: str) -> Value:
@@ -211,7 +215,7 @@ def from_text(key: str, text: str) -> Value:
     try:
         return bounds.check(bounds.read(text))
     except (Refused, ValueError):
-        raise ConfigError(key, text, ARGUMENT, f"must be {bounds.allowed}") from None
+        raise bad_setting(key, text, ARGUMENT, f"must be {bounds.allowed}") from None
 
 
 class Times(Protocol):
@@ -260,4 +264,4 @@ def samples(seconds: float, interval: float) -> int:
 
 
 def _contradiction(key: str, value: float, relation: str, other: tuple[str, float]) -> ConfigError:
-    return ConfigError(key, value, ARGUMENT, f"must be {relation} {other[0]}={other[1]!r}", other=other[0])
+    return bad_setting(key, value, ARGUMENT, f"must be {relation} {other[0]}={other[1]!r}", other=other[0])

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 from shm_monitor.config import env_file as env_files
-from shm_monitor.config.bounds import ARGUMENT, BOUNDS, Value, from_text
+from shm_monitor.config.bounds import ARGUMENT, BOUNDS, Value, bad_setting, from_text
 from shm_monitor.config.env_file import EnvFile, Line
 from shm_monitor.config.spelling import is_one_edit_from, nearest
 from shm_monitor.errors import ConfigError
@@ -94,7 +94,7 @@ def _arguments(overrides: Mapping[str, object]) -> dict[str, Found]:
     """Return the settings given in code, unchecked: the constructor checks them."""
     for key, value in overrides.items():
         if key not in BOUNDS:
-            raise ConfigError(key, shown(key, value), ARGUMENT, f"no such setting{nearest(key, BOUNDS)}")
+            raise bad_setting(key, shown(key, value), ARGUMENT, f"no such setting{nearest(key, BOUNDS)}")
     return {key: Found(key, value, ARGUMENT) for key, value in overrides.items()}
 
 
@@ -115,7 +115,7 @@ def _settings(lines: Iterable[Line], *, bare: Iterable[str], refused: Container[
             _check_foreign(line, bare)
         elif field not in refused or line.key.startswith(PREFIX):
             if line.text is None:
-                raise ConfigError(line.key, "", line.origin, f"has no value; write {line.key}=...")
+                raise bad_setting(line.key, "", line.origin, f"has no value; write {line.key}=...")
             text = uncommented(line.text)
             if text:  # KEY= is how compose files and shells write "not set"
                 found[field] = Found(line.key, _value(field, text, line), line.origin)
@@ -128,7 +128,7 @@ def _value(field: str, text: str, line: Line) -> Value:
     except ConfigError as error:
         hint = "; write the value itself, ${...} is not filled in" if "${" in text else ""
         told = shown(line.key, line.text)  # as it stands there: what is left of several lines may be one
-        raise ConfigError(line.key, text if told == line.text else told, line.origin, error.allowed + hint) from None
+        raise bad_setting(line.key, text if told == line.text else told, line.origin, error.allowed + hint) from None
 
 
 def uncommented(text: str) -> str:
@@ -145,7 +145,7 @@ def _check_foreign(line: Line, bare: Iterable[str]) -> None:
     if line.key.startswith(PREFIX):
         if line.key not in RESERVED_KEYS:
             near = nearest(line.key, [key for key in _SETTING_OF if key.startswith(PREFIX)] + sorted(RESERVED_KEYS))
-            raise ConfigError(line.key, shown(line.key, line.text), line.origin, f"no such setting{near}")
+            raise bad_setting(line.key, shown(line.key, line.text), line.origin, f"no such setting{near}")
         return
     meant = next((key for key in bare if is_one_edit_from(line.key, key)), None)
     if meant:
@@ -155,7 +155,7 @@ def _check_foreign(line: Line, bare: Iterable[str]) -> None:
 def _check_broken(line: Line) -> None:
     """Raise ``ConfigError`` where a line that cannot be parsed is meant for us; others are somebody else's."""
     if line.key in _SETTING_OF or line.key.startswith(PREFIX):
-        raise ConfigError(line.key, "(a broken line)", line.origin, f"cannot be read; write {line.key}=value")
+        raise bad_setting(line.key, "(a broken line)", line.origin, f"cannot be read; write {line.key}=value")
     _log.warning("%s cannot be read and is left out", line.origin)
 
 

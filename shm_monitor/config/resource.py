@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from shm_monitor.config import origins
-from shm_monitor.config.bounds import Value, check_together, checked, samples
+from shm_monitor.config.bounds import Value, bad_setting, check_together, checked, samples
 from shm_monitor.config.env_file import EnvFile
 from shm_monitor.config.origins import Found
 from shm_monitor.errors import ConfigError
@@ -171,4 +171,4 @@ def _built(found: Mapping[str, Found]) -> ResourceConfig:
         allowed = error.allowed
         if error.other:
             allowed += f" (from {found[error.other].origin if error.other in found else 'default'})"
-        raise ConfigError(one.key, error.value, one.origin, allowed, other=error.other) from None
+        raise bad_setting(one.key, error.value, one.origin, allowed, other=error.other) from None

@@ -71,8 +71,9 @@ class EpisodeRecord(msgspec.Struct, frozen=True):
 
     def _words(self) -> str:
         if self.event == "lost":
-            lasted = "" if self.duration_seconds is None else f" after {duration(self.duration_seconds)}"
-            return f"out of sight{lasted}"
+            if self.duration_seconds is None:
+                return "end not seen: the sampler was killed, or had no readings"
+            return f"sampler stopped after {duration(self.duration_seconds)}; the episode was still open"
         if self.event == "end":
             return f"over after {duration(self.duration_seconds or 0.0)}"
         return f"{self.event if self.event == 'begin' else 'now'} {self.level} ({', '.join(self.reasons)})"

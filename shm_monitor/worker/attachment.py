@@ -317,10 +317,12 @@ class Attachment:
             return
         self._warned_of = death
         logging.getLogger("shm_monitor").warning(
-            "the sampler %r is %s: should_prune() answers by on_stale=%r until one is back; try: shm-monitor status",
+            "the sampler %r is %s: should_prune() answers by on_stale=%r until one is back; "
+            "try: shm-monitor status --name %s",
             self.name,
             state,
             self.on_stale,
+            self.name,
         )
 
 

@@ -51,6 +51,12 @@ def finished(*arguments: str, **settings: str) -> tuple[int, str, str]:
         (["config", "show", "--set", "chek_interval=2"], "did you mean check_interval?"),
         (["run", "--set", "MAX_MEMORY_MB=2"], "did you mean max_memory_usage_mb?"),
         (["xyzzy"], "known are run, "),
+        (["check", "--nmae", "x"], "did you mean --name?"),
+        (["snapshot", "--jsno"], "did you mean --json?"),
+        (["config", "show", "--evn-file=x"], "did you mean --env-file?"),
+        (["run", "--no-vieuw"], "did you mean --no-view?"),
+        (["clean", "--xyzzy"], "known are --dry-run, --json, --help"),
+        (["api", "--bnid", "x"], "did you mean --bind?"),
     ],
 )
 def test_a_mistyped_word_is_usage_and_the_nearest_is_named(arguments: list[str], meant: str) -> None:
@@ -58,6 +64,21 @@ def test_a_mistyped_word_is_usage_and_the_nearest_is_named(arguments: list[str],
 
     assert (status, out) == (2, "")
     assert meant in err
+
+
+def test_a_wrong_setting_names_a_command_that_works_in_spite_of_it() -> None:
+    wrong = {"SHM_MONITOR_CHECK_INTERVAL": "abc"}
+    status, _, err = finished("config", "show", **wrong)
+    remedy = err.rpartition("; try: shm-monitor ")[2].split()
+    shown = finished(*remedy, **wrong)
+
+    assert (status, shown[0]) == (2, 0)
+    assert "#CHECK_INTERVAL=" in shown[1]
+
+
+@pytest.mark.parametrize("words", [["episodes", "--since", "abc"], ["check", "--name", "a b"], ["inject", "x"]])
+def test_a_wrong_argument_says_what_to_write_and_sends_nobody_to_the_settings(words: list[str]) -> None:
+    assert "config" not in finished(*words)[2]
 
 
 def test_a_setting_may_carry_the_prefix_of_the_environment(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_a_sampler_that_stops_says_what_it_leaves_open(driven: Driven, name: str
     assert events(name) == ["begin", "lost"]
     assert unfinished(name) == {}
     assert read(name)[-1].duration_seconds == pytest.approx(driven.sampler.now_ns / 1e9 - begin.number / 1e3)
+    assert re.search(r"sampler stopped after \d+\.\d s; the episode was still open", str(read(name)[-1]))
 
 
 def test_an_episode_that_lasts_over_a_death_goes_on_as_one(start: Callable[[], FakeSampler], name: str) -> None:
@@ -188,6 +190,7 @@ def test_an_episode_that_nobody_saw_end_is_closed_by_the_next_sampler(
     lost = [one for one in read(name) if one.event == "lost"]
     assert {one.limit for one in lost} == {"memory", "overall"}
     assert {one.duration_seconds for one in lost} == {None}
+    assert "end not seen: the sampler was killed, or had no readings" in str(lost[0])
     assert unfinished(name) == {}
 
 

@@ -118,6 +118,18 @@ def test_once_without_a_sampler_says_so_with_3(name: str) -> None:
     assert "absent" in done.stdout
 
 
+def test_a_pipe_gets_lines_and_people_the_way_to_one_frame(name: str) -> None:
+    command = [sys.executable, "-P", "-m", "shm_monitor", "top", "--name", name]
+    with subprocess.Popen(
+        command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "absent" in process.stdout.readline()
+        process.terminate()
+        assert "for one frame: shm-monitor top --once" in process.stderr.read()
+
+
 def top(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``shm-monitor top``."""
     command = [sys.executable, "-P", "-m", "shm_monitor", "top", *arguments]
