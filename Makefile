@@ -10,13 +10,16 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 	then uv pip install $(1) --python $(BIN)/python -c constraints.txt $(2); \
 	else $(BIN)/python -m pip install $(1) --disable-pip-version-check -c constraints.txt $(2); fi
 
-.PHONY: run test test-browser test-frameworks test-torch test-slow soak check docs bench decisions wheel clean
+.PHONY: run test test-fast test-browser test-frameworks test-torch test-slow soak check docs bench decisions wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
 	@$(BIN)/shm-monitor run $(ARGS)
 
 test: $(VENV)/.test  ## the fast suite on all cores, warnings are errors
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-fast: $(VENV)/.test  ## the loop of an edit: what starts no process
+	$(BIN)/python -m pytest -n auto -m "not processes and not slow and not soak and not browser" $(ARGS)
 
 test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
 	$(BIN)/python -m pytest -m slow $(ARGS)

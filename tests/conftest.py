@@ -19,6 +19,7 @@ else:
     sys.path.insert(0, str(ROOT / "api"))  # python -m pytest has put the checkout itself first
 
 from shm_monitor.segment import names
+from tests.support import processes
 from tests.support.publishing import Bench
 from tests.support.surroundings import files_of, remove_files
 
@@ -32,6 +33,21 @@ if TYPE_CHECKING:
 
     from shm_monitor.schema import Schema
     from tests.support.light_sampler import LightSamplers
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what asks for a fixture that starts a process, before the marks choose."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not processes.FIXTURES.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.processes)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_without_its_mark(request: pytest.FixtureRequest) -> None:
+    """Without the tests that start processes, none may be started: a mark that is missing shows."""
+    if "not processes" in request.config.option.markexpr:
+        processes.forbid()
 
 
 @pytest.fixture(autouse=True)

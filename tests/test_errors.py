@@ -108,6 +108,7 @@ def attach_to_nothing(name: str) -> None:
     sm.attach(name, timeout=0.0)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_an_attach_that_fails_in_a_pool_raises_in_the_parent(name: str, method: str) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool, pytest.raises(sm.NotFoundError) as caught:
@@ -117,6 +118,7 @@ def test_an_attach_that_fails_in_a_pool_raises_in_the_parent(name: str, method: 
     assert name in caught.value.path
 
 
+@pytest.mark.processes
 def test_an_attach_that_fails_in_an_executor_raises_in_the_parent_and_leaves_it_usable(name: str) -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         for _ in range(2):
@@ -124,6 +126,7 @@ def test_an_attach_that_fails_in_an_executor_raises_in_the_parent_and_leaves_it_
                 executor.submit(attach_to_nothing, name).result(60.0)
 
 
+@pytest.mark.processes
 def test_the_errors_load_nothing_but_themselves() -> None:
     code = "import sys; before = set(sys.modules); import shm_monitor.errors; print(*sorted(set(sys.modules) - before))"
 

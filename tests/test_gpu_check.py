@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.nvml_library import StandIn
 
+pytestmark = pytest.mark.processes
+
 ANSWERS = {
     "index": "0",
     "utilization.gpu": "0",

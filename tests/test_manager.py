@@ -28,6 +28,8 @@ from tests.support.waiting import PATIENCE_SECONDS, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.processes
+
 MANAGE = """
 import os, sys, time
 from shm_monitor.config.resource import ResourceConfig

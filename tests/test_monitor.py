@@ -80,11 +80,13 @@ def program(**settings: str) -> str:
     ).stdout.strip()
 
 
+@pytest.mark.processes
 def test_without_a_gpu_the_pair_is_nan_and_the_rest_is_none() -> None:
     """Callers unpack the pair: it stays a pair of numbers, and is no reading of zero."""
     assert program() == "(nan, nan) None None"
 
 
+@pytest.mark.processes
 def test_with_gpus_both_are_means_over_the_devices(tmp_path: Path) -> None:
     stand_in = StandIn.create(tmp_path)
     stand_in.script(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
+import shm_monitor
+from docs.site.shell import whole_parser
 from tests.support.surroundings import ROOT
 
 if TYPE_CHECKING:
@@ -54,3 +58,19 @@ def _anchors(page: Path) -> set[str]:
     """Return what the headings of *page* are linked to by."""
     headings = re.findall(r"^#+ (.*)$", _without_code(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"], ids=lambda page: page.name)
+def test_what_a_sentence_names_exists(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands with their options, targets of make, public names; blocks run in test_documents.py."""
+    text = _without_code(page)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+    for command in re.findall(r"`shm-monitor ([^`]+)`", text):
+        with contextlib.suppress(SystemExit):
+            whole_parser().parse_args(shlex.split(re.split(r"\|\||;", command)[0]))
+        wrong = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+        assert all("arguments are required" in line for line in wrong), wrong  # a verb alone may be named
+    assert [name for name in re.findall(r"`make ([\w-]+)", text) if name not in targets] == []
+    assert [name for name in re.findall(r"`@?sm\.(\w+)", text) if not hasattr(shm_monitor, name)] == []
+    assert [name for name in re.findall(r"`@?reader\.(\w+)", text) if not hasattr(shm_monitor.Reader, name)] == []

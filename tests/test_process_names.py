@@ -20,7 +20,10 @@ from tests.support.surroundings import child_environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="names come from /proc")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="names come from /proc"),
+]
 
 SECRET = "hunter2"
 WAIT = "print('ready', flush=True); import sys; sys.stdin.read()"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing.pool import Pool
 from typing import assert_type
 
 import shm_monitor as sm
@@ -123,3 +124,10 @@ def what_a_type_checker_must_refuse(reader: sm.Reader) -> None:
     sm.attach("train", 1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     sm.ResourceConfig(20.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     sm.Snapshots  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def a_pool_is_mapped_as_memory_allows(pool: Pool) -> None:
+    results = sm.bounded_map(pool, len, ["a", "bc"], ordered=False)
+    for result in results:
+        assert_type(result, int)
+    results.close()

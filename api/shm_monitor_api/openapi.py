@@ -57,6 +57,7 @@ _TEXTS = {
 _HEADERS = {
     "ETag": {"description": '`W/"epoch-sequence"` of the sample', "schema": {"type": "string"}},
     "Cache-Control": {"schema": {"type": "string"}},
+    "Shm-Monitor-Name": {"description": "the name of the sampler", "schema": {"type": "string"}},
     "Shm-Monitor-Stale": {
         "description": "`true` where no live sampler stands behind the sample; else absent",
         "schema": {"type": "string"},

@@ -16,6 +16,7 @@ from shm_monitor.snapshot.episode_log import read as read_episodes
 from shm_monitor.worker import absent
 from shm_monitor_api import bodies, problems
 from shm_monitor_api.guard import HEADERS
+from shm_monitor_api.listeners import NAME_HEADER
 from shm_monitor_api.negotiation import DATA_FORMATS, JSON, MSGPACK, chosen
 from shm_monitor_api.queries import HistoryQuery, InvalidQueryError, episodes_query, history_query
 from shm_monitor_api.readings import Reading, Readings
@@ -46,8 +47,7 @@ class Encoded(Response):
             *_CACHE,
             _TYPES[media],
             (b"content-length", b"%d" % len(body)),
-            (b"etag", reading.etag.encode()),
-            *([_STALE] if reading.snapshot.stale else ()),
+            *_of_sample(reading),
         ]
 
 
@@ -58,7 +58,14 @@ class NotModified(Response):
         self.status_code = 304
         self.background = None
         self.body = b""
-        self.raw_headers = [*_CACHE, (b"etag", reading.etag.encode()), *([_STALE] if reading.snapshot.stale else ())]
+        self.raw_headers = [*_CACHE, *_of_sample(reading)]
+
+
+def _of_sample(reading: Reading) -> list[tuple[bytes, bytes]]:
+    """Return the headers that say which sample an answer has, and of which sampler."""
+    snapshot = reading.snapshot
+    name = (NAME_HEADER.lower().encode(), snapshot.name.encode())
+    return [(b"etag", reading.etag.encode()), name, *([_STALE] if snapshot.stale else ())]
 
 
 def answered(request: Request, reading: Reading, make: Callable[[], object], key: object = None) -> Response:

@@ -16,10 +16,12 @@ import msgspec
 import uvicorn
 
 import shm_monitor as sm
+from shm_monitor.units import printable
 from shm_monitor_api.budget import allow_files, allowed_connections
 from shm_monitor_api.gate import BACKLOG, Server
 from shm_monitor_api.guard import HEAD_BYTES_MAX, is_loopback
 from shm_monitor_api.lean import create_lean_app
+from shm_monitor_api.listeners import listener_on
 from shm_monitor_api.logs import log_config
 from shm_monitor_api.settings import ApiConfig
 
@@ -87,7 +89,8 @@ class PortTakenError(sm.MonitorError):
     """Another process listens there."""
 
     def __init__(self, address: Address) -> None:
-        super().__init__(f"{address} is taken by another process; try: shm-monitor api --bind 127.0.0.1:0")
+        who = listener_on(address.host, address.port) or "another process"
+        super().__init__(f"{address} is taken by {printable(who)}; try: shm-monitor api --bind 127.0.0.1:0")
         self.address = address
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from shm_monitor import exits
+from shm_monitor.cli.template import when_empty
 from shm_monitor.config.bounds import BOUNDS, from_text
 from shm_monitor.config.origins import PREFIX, shown
 from shm_monitor.config.resource import ResourceConfig, explain
@@ -44,8 +45,9 @@ def show(given: argparse.Namespace) -> int:
         print(json.dumps([{"key": one.key, "value": one.value, "origin": one.origin} for one in settings], indent=2))
         return exits.FINE
     width = max(len(one.key) for one in settings)
-    values = [_text(one.value) for one in settings]
-    value_width = min(max(map(len, values)), 30)
+    empty = when_empty()
+    values = [_text(one.value) or f"({empty.get(one.key, 'none')})" for one in settings]
+    value_width = min(max(map(len, values)), 50)
     for one, value in zip(settings, values, strict=True):
         print(f"{one.key:{width}}  {value:{value_width}}  {printable(one.origin)}")
     return exits.FINE
@@ -53,5 +55,5 @@ def show(given: argparse.Namespace) -> int:
 
 def _text(value: object) -> str:
     if value is None:
-        return "(default)"
-    return printable(",".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value))
+        return ""
+    return printable(",".join(map(str, value)) if isinstance(value, tuple) else str(value))

@@ -61,6 +61,12 @@ def meanings() -> dict[str, str]:
     return {key: words[:1].upper() + words[1:] for key, words in plain.items()}
 
 
+def when_empty() -> dict[str, str]:
+    """Return what holds where a setting is empty, of those that may be."""
+    found = {key: re.search(r"; empty: (.*?)\.?$", words) for key, words in meanings().items()}
+    return {key: one[1] for key, one in found.items() if one}
+
+
 def _commented(words: str) -> list[str]:
     return textwrap.wrap(words, WIDTH, initial_indent="# ", subsequent_indent="# ")
 

@@ -31,7 +31,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         observation_period: seconds that the mean and the maximum look back.
         check_interval: seconds between two samples.
         target_utilization: share of a limit that pressure must fall below before it is over.
-        rolling_window_size: length of the history in samples, where ``history_seconds`` is not set.
+        rolling_window_size: length of the history in samples, for old files; None: by ``history_seconds``.
         enabled: false publishes readings and never asks for pruning.
         max_memory_usage_mb: limit in MB of 2^20 bytes; None: 90 % of what this process may really use.
         max_cpu_usage_percent: limit in percent of the CPUs that this process may use; None: no limit.
@@ -42,14 +42,14 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         history_seconds: length of the history; None: 300 s, at most 4096 samples, at least the period.
         name: what workers attach to.
         on_stale: what readers answer without a live sampler: never, always, hold, raise.
-        stale_after: seconds without a sign of life after which a sampler counts as hung; None: see
-            ``stale_after_seconds``.
+        stale_after: seconds without a sign of life after which a sampler counts as hung; None: 3 intervals, at least
+            2 s.
         scope: whose memory and CPU count: auto, host, a cgroup path, ``pid:N`` (that process's cgroup).
         collectors: what is measured: names of collectors, ``-gpu`` for all but that one, an entry point of the group
             ``shm_monitor.collectors`` or ``module:factory`` for one of your own (``all,my_package.queue:Queue``);
             None: all built-in ones.
         interfaces: network interfaces that count, by name or shell pattern; empty: all but loopback and virtual ones.
-        mounts: mount points whose space is measured.
+        mounts: mount points whose space is measured; empty: none.
         gpus: GPUs that are measured, by NVML index or UUID; None: all.
         gpu_interval: seconds between two readings of the GPUs; None: at each sample.
         only_visible_gpus: measure only the GPUs that ``CUDA_VISIBLE_DEVICES`` shows.

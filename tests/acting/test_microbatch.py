@@ -147,6 +147,7 @@ print(micro.footprint.bytes_per_unit)
 """
 
 
+@pytest.mark.processes
 def test_what_a_row_takes_is_measured(name: str) -> None:
     """A MB a row, given back after each slice, in a process whose allocator has learned nothing from other tests."""
     if not reset_peak():

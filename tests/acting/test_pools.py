@@ -79,6 +79,7 @@ def test_no_more_run_than_the_limit_and_all_are_done(absent: sm.Reader) -> None:
     assert gate.most == 3
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_give_results_and_exceptions(absent: sm.Reader, method: str) -> None:
     processes = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method))
@@ -192,6 +193,7 @@ def test_a_task_of_another_pool_waits(absent: sm.Reader) -> None:
         gate.open.set()
 
 
+@pytest.mark.processes
 def test_a_broken_pool_says_so_and_keeps_nobody_waiting(absent: sm.Reader) -> None:
     with sm.BoundedExecutor(ProcessPoolExecutor(1), limit=1, reader=absent, max_wait=None) as pool:
         assert isinstance(pool.submit(die).exception(WAIT_SECONDS), BrokenProcessPool)
@@ -257,6 +259,7 @@ def test_settings_that_make_no_sense_are_refused(absent: sm.Reader) -> None:
             sm.BoundedExecutor(threads, limit=1, reader=absent, min_running=0)
 
 
+@pytest.mark.processes
 def test_a_pool_of_multiprocessing_takes_throttled_tasks(absent: sm.Reader) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert list(pool.imap(square, sm.throttle(range(10), reader=absent))) == [number**2 for number in range(10)]

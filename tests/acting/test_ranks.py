@@ -101,6 +101,7 @@ def test_four_ranks_cross_300_times_and_never_split(bench: Bench, step_seconds: 
     assert rank_process.crossings(found) >= 300
 
 
+@pytest.mark.processes
 def test_four_ranks_never_split(bench: Bench) -> None:
     found = rank_process.agree(bench, steps=200, step_seconds=0.0003, every=4)
 

@@ -136,6 +136,7 @@ def test_an_address_that_is_none_is_refused(bind: str) -> None:
         Address.parse(bind)
 
 
+@pytest.mark.processes
 def test_the_refusal_is_one_line_and_the_status_of_wrong_usage() -> None:
     assert_refused(ApiProcess("--bind", "0.0.0.0:0"), "without a token")
 

@@ -23,7 +23,8 @@ from shm_monitor.supervision.api_keeper import ApiKeeper
 from shm_monitor_api.__main__ import main as api_main
 from shm_monitor_api.__main__ import settings
 from shm_monitor_api.server import DEFAULT_BIND
-from tests.support.api_server import TOKEN, ApiProcess, eventually, state_of
+from tests.support.api_server import TOKEN, ApiProcess, assert_refused, eventually, state_of
+from tests.support.light_sampler import LightSamplers, end
 from tests.support.surroundings import UNMEASURED
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def test_half_of_tls_is_refused() -> None:
 # The API by itself
 
 
+@pytest.mark.processes
 def test_the_verb_becomes_the_api_and_its_options_are_its_own(name: str) -> None:
     with ApiProcess("api", "--name", name, "--bind", "127.0.0.1:0", command=("shm_monitor",)) as started:
         response = state_of(started.url)
@@ -190,6 +192,7 @@ def test_other_verbs_still_refuse_what_they_do_not_know(capsys: pytest.CaptureFi
     assert "unrecognized arguments: --nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_a_port_that_is_taken_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -197,11 +200,23 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
         try:
             assert failed.process.wait(20) == 2
             assert failed.log.count("\n") == 1
-            assert f"127.0.0.1:{port} is taken" in failed.log
+            assert f"127.0.0.1:{port} is taken by " in failed.log
+            assert f"(pid {os.getpid()}); try: " in failed.log
         finally:
             failed.end()
 
 
+@pytest.mark.processes
+def test_a_port_that_another_api_has_is_a_line_that_names_its_sampler(light: LightSamplers, name: str) -> None:
+    sampler = light.one(name, interval_seconds=0.05)
+    with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as other:
+        eventually(lambda: httpx.get(f"{other.url}/resources/all").headers.get("shm-monitor-name") == name)
+        who = f"shm-monitor api (pid {other.process.pid}) with the API of the sampler '{name}'"
+        assert_refused(ApiProcess("--bind", f"127.0.0.1:{other.port}"), f"is taken by {who}; try: ")
+    end(sampler.pid)
+
+
+@pytest.mark.processes
 def test_it_ends_when_its_parent_does(name: str) -> None:
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0", "--stop-at-eof") as started:
         assert started.process.stdin is not None
@@ -212,6 +227,7 @@ def test_it_ends_when_its_parent_does(name: str) -> None:
 # Its log
 
 
+@pytest.mark.processes
 def test_requests_are_not_logged_unless_asked_for(name: str) -> None:
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as started:
         httpx.get(f"{started.url}/healthz")
@@ -220,6 +236,7 @@ def test_requests_are_not_logged_unless_asked_for(name: str) -> None:
     assert started.log.count("\n") == 1
 
 
+@pytest.mark.processes
 def test_the_log_speaks_json(name: str) -> None:
     options = ("--name", name, "--bind", "127.0.0.1:0", "--access-log", "--log-format", "json")
     with ApiProcess(*options, environ={"SHM_MONITOR_TOKEN": TOKEN}) as started:
@@ -237,6 +254,7 @@ def test_the_log_speaks_json(name: str) -> None:
 # Beside a sampler
 
 
+@pytest.mark.processes
 def test_run_serves_what_it_samples_and_stops_both(beside: ApiProcess, name: str) -> None:
     eventually(lambda: httpx.get(f"{beside.url}/resources/all").json()["cpu_percent"] is not None)
     assert httpx.get(f"{beside.url}/snapshot").json()["name"] == name
@@ -248,6 +266,7 @@ def test_run_serves_what_it_samples_and_stops_both(beside: ApiProcess, name: str
     assert "Traceback" not in beside.log
 
 
+@pytest.mark.processes
 def test_a_crash_of_the_api_restarts_the_api_alone(beside: ApiProcess) -> None:
     before = children_of(beside.process.pid)
     os.kill(before["shm_monitor_api"], signal.SIGKILL)
@@ -267,6 +286,7 @@ def test_a_killed_run_leaves_no_api_behind(beside: ApiProcess) -> None:
     eventually(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
+@pytest.mark.processes
 def test_a_taken_port_does_not_stop_the_sampler(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -321,6 +341,7 @@ def test_beside_a_command_it_serves_only_where_it_is_told_to(name: str, options:
 # The keeper
 
 
+@pytest.mark.processes
 def test_the_keeper_waits_longer_from_crash_to_crash() -> None:
     crashes = [sys.executable, "-c", "import sys; sys.exit(1)"]
     keeper = ApiKeeper(crashes, os.environ, backoff_seconds=(0.01, 0.02, 3600.0))
@@ -331,6 +352,7 @@ def test_the_keeper_waits_longer_from_crash_to_crash() -> None:
     assert keeper.restarts == 2
 
 
+@pytest.mark.processes
 def test_the_keeper_does_not_insist_on_what_was_refused() -> None:
     keeper = ApiKeeper([sys.executable, "-c", "import sys; sys.exit(2)"], os.environ, backoff_seconds=(0.01,))
     keeper.start()

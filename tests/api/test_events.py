@@ -237,6 +237,7 @@ def test_nothing_but_events_is_acceptable_as_events(sampler: MortalSampler, name
 # With a server
 
 
+@pytest.mark.processes
 def test_a_seat_is_free_again_when_a_client_leaves(light: LightSamplers, name: str) -> None:
     light.one(name, interval_seconds=0.05)
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0", "--max-event-clients", "1") as server:
@@ -255,6 +256,7 @@ def _listens(port: int) -> bool:
         return b" 200 " in received(connection, until=b"\r\n\r\n")
 
 
+@pytest.mark.processes
 def test_two_hundred_clients_do_not_keep_the_server_from_stopping(light: LightSamplers, name: str) -> None:
     light.one(name, interval_seconds=0.1)
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as server, contextlib.ExitStack() as stack:
@@ -312,6 +314,7 @@ def test_a_client_that_never_reads_does_not_keep_the_server_from_stopping(light:
     assert "Traceback" not in server.log
 
 
+@pytest.mark.processes
 def test_ctrl_c_ends_it_too(light: LightSamplers, name: str) -> None:
     started = light.one(name, interval_seconds=0.1)
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as server, connected(server.port) as client:
@@ -324,6 +327,7 @@ def test_ctrl_c_ends_it_too(light: LightSamplers, name: str) -> None:
     assert "Traceback" not in server.log
 
 
+@pytest.mark.processes
 def test_the_stock_server_stops_too(light: LightSamplers, name: str) -> None:
     """``uvicorn shm_monitor_api:app`` waits for its streams for ever, unless they end by themselves."""
     light.one(name, interval_seconds=0.1)

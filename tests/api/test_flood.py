@@ -14,6 +14,8 @@ from tests.support.certificate import Certificate, made_certificate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.processes
+
 MORE_BYTES_MAX = 40 * 2**20
 SECONDS = 2.0
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"  # the beginning of a handshake

@@ -47,6 +47,7 @@ def said(response: httpx.Response) -> tuple[int, object, dict[str, str]]:
     return response.status_code, body, headers
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("path", [*PATHS, *OTHERS, *QUERIES])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_both_applications_answer_alike(both: tuple[Asked, Asked], path: str, method: str) -> None:
@@ -85,6 +86,7 @@ def loaded(pid: int, library: str) -> bool:
         return library in file.read()
 
 
+@pytest.mark.processes
 def test_a_server_that_answers_with_data_is_small(sampler: MortalSampler, name: str) -> None:
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as server:
         for path in (*PATHS, "/healthz", "/readyz", "/", "/dashboard.js", "/metrics"):

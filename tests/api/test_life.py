@@ -34,6 +34,8 @@ from tests.support.surroundings import child_environment, remove_files
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.processes
+
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

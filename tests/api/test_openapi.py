@@ -76,6 +76,7 @@ def test_every_error_is_declared_as_a_problem(document: dict[str, Any], path: st
         assert one["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("path", PATHS)
 def test_a_body_has_exactly_the_fields_that_are_declared(ask: Asked, document: dict[str, Any], path: str) -> None:
     reference = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]

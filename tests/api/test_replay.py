@@ -44,6 +44,7 @@ def limit_of(report: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.processes
 def test_the_settings_that_hold_would_decide_what_was_decided(ask: Asked, sampler: MortalSampler) -> None:
     sampler.feed(*[96.0 * 2**20] * 20, *[50.0 * 2**20] * 30)
     body = ask("/replay").json()
@@ -54,6 +55,7 @@ def test_the_settings_that_hold_would_decide_what_was_decided(ask: Asked, sample
     assert set(body["settings"]) == set(SETTINGS)
 
 
+@pytest.mark.processes
 def test_a_lower_limit_would_have_pressed_and_is_a_line_to_keep(ask: Asked) -> None:
     body = ask("/replay?max_memory_usage_mb=70&target_utilization=0.8").json()
 
@@ -65,6 +67,7 @@ def test_a_lower_limit_would_have_pressed_and_is_a_line_to_keep(ask: Asked) -> N
     assert body["env"] == ["MAX_MEMORY_USAGE_MB=70", "TARGET_UTILIZATION=0.8"]
 
 
+@pytest.mark.processes
 def test_what_nobody_names_stays_as_the_sampler_has_it(ask: Asked) -> None:
     settings = ask("/replay?observation_period=5").json()["settings"]
 
@@ -74,6 +77,7 @@ def test_what_nobody_names_stays_as_the_sampler_has_it(ask: Asked) -> None:
     assert settings["target_utilization"] == 0.9
 
 
+@pytest.mark.processes
 def test_a_limit_that_was_not_there_can_be_tried(ask: Asked) -> None:
     body = ask("/replay?max_gpu_usage_percent=5").json()
 
@@ -81,6 +85,7 @@ def test_a_limit_that_was_not_there_can_be_tried(ask: Asked) -> None:
     assert limit_of(body["would"], "gpu:0")["episodes"] != []
 
 
+@pytest.mark.processes
 def test_a_sampler_that_ended_takes_its_ring_along(ask: Asked, sampler: MortalSampler, name: str) -> None:
     """Other routes still have the mapping; one that was killed leaves its ring (tests/api/test_browser.py)."""
     sampler.die()
@@ -90,6 +95,7 @@ def test_a_sampler_that_ended_takes_its_ring_along(ask: Asked, sampler: MortalSa
     assert f"shm-monitor run --name {name}" in response.json()["detail"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "query",
     ["max_memory_usage_mb=0", "target_utilization=1.5", "observation_period=x", "forecast_horizon=nan",
@@ -127,6 +133,7 @@ def test_more_questions_than_may_wait_are_refused(ask: Asked, monkeypatch: pytes
 # The process
 
 
+@pytest.mark.processes
 def test_the_process_lingers_and_then_ends(sampler: MortalSampler, name: str) -> None:
     replayer = Replayer(linger_seconds=0.2)
     replayer.lingers = True
@@ -139,6 +146,7 @@ def test_the_process_lingers_and_then_ends(sampler: MortalSampler, name: str) ->
     assert replayer.pid is None
 
 
+@pytest.mark.processes
 def test_a_process_that_dies_is_a_problem_and_the_next_one_answers(sampler: MortalSampler, name: str) -> None:
     replayer = Replayer()
     replayer.lingers = True
@@ -154,6 +162,7 @@ def test_a_process_that_dies_is_a_problem_and_the_next_one_answers(sampler: Mort
     replayer.close()
 
 
+@pytest.mark.processes
 def test_who_closes_waits_for_no_answer(sampler: MortalSampler, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     replayer = Replayer()
     replayer.lingers = True
@@ -177,6 +186,7 @@ def test_who_closes_waits_for_no_answer(sampler: MortalSampler, name: str, monke
     assert [type(one) for one in outcome] == [ReplayerError]
 
 
+@pytest.mark.processes
 def test_an_answer_that_takes_too_long_is_given_up(
     sampler: MortalSampler, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +196,7 @@ def test_an_answer_that_takes_too_long_is_given_up(
         Replayer().ask(Question(name, {}))
 
 
+@pytest.mark.processes
 def test_the_api_itself_stays_without_numpy(sampler: MortalSampler, name: str) -> None:
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as server:
         answer = httpx.get(f"{server.url}/replay?max_memory_usage_mb=70", timeout=60)

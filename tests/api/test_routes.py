@@ -60,6 +60,7 @@ def problem_of(response: httpx.Response) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not presence.HAS_PRESENCE, reason="workers present themselves on Linux alone")
 def test_workers_are_those_that_presented_themselves_with_what_they_are_asked(
     sampler: MortalSampler, ask: Asked, name: str
@@ -197,6 +198,7 @@ def test_the_schema_lists_metrics_and_limits(ask: Asked) -> None:
     assert "memory" in [row["name"] for row in body["limits"]]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("path", PATHS)
 def test_both_formats_have_the_same_content(ask: Asked, path: str) -> None:
     as_json = ask(path, headers={"accept": "application/json"})
@@ -233,6 +235,7 @@ def test_accept_chooses_the_format(ask: Asked, accept: str, media: str) -> None:
     assert ask("/resources/all", headers={"accept": accept}).headers["content-type"] == media
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0", "application/json;q=x", "nonsense"])
 @pytest.mark.parametrize("path", PATHS)
 def test_no_other_format_is_acceptable(ask: Asked, path: str, accept: str) -> None:
@@ -242,6 +245,7 @@ def test_no_other_format_is_acceptable(ask: Asked, path: str, accept: str) -> No
     assert "application/msgpack" in problem_of(response)["detail"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("path", PATHS)
 def test_the_same_sample_is_sent_once(ask: Asked, sampler: MortalSampler, path: str) -> None:
     first = ask(path)
@@ -355,6 +359,7 @@ class NamedInBytes(FakeReadings):
         self.metrics = (*self.metrics, *rows)
 
 
+@pytest.mark.processes
 def test_an_interface_that_is_named_in_other_bytes_than_utf8_is_shown_by_them(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from tests.support.api_server import ApiProcess, body_of, connected, exchanged, 
 if TYPE_CHECKING:
     pass
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_header_that_is_too_large_is_refused(server: ApiProcess) -> None:
     answer = exchanged(server.port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000)

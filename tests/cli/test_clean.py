@@ -19,6 +19,8 @@ from tests.support.light_sampler import LightSamplers, end
 from tests.support.publishing import Bench
 from tests.support.surroundings import files_of
 
+pytestmark = pytest.mark.processes
+
 Capture = pytest.CaptureFixture[str]
 Later = Callable[[float], None]
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from tests.support.publishing import Bench
 
+pytestmark = pytest.mark.processes
+
 COMMAND = [sys.executable, "-P", "-m", "shm_monitor"]
 
 

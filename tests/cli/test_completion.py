@@ -17,6 +17,8 @@ from shm_monitor.cli import main
 from shm_monitor.cli.main import parser
 from tests.support.surroundings import ROOT, child_environment
 
+pytestmark = pytest.mark.processes
+
 SHELL_FILES = Path(__file__).parents[2] / "shm_monitor" / "cli" / "shell"
 WAIT_SECONDS = 30.0
 

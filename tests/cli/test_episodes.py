@@ -109,6 +109,7 @@ def test_a_name_without_a_log_has_no_episodes(name: str, capsys: Capture) -> Non
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.processes
 def test_who_follows_sees_what_comes_and_ends_by_ctrl_c(name: str, following: subprocess.Popen[str]) -> None:
     assert following.stdout is not None
     driven = Driven(name)

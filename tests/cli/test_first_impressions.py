@@ -42,6 +42,7 @@ def finished(*arguments: str, **settings: str) -> tuple[int, str, str]:
 # Words
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
@@ -102,6 +103,7 @@ def test_limits_to_watch_may_stand_between_commas(
     assert sorted(asked[0]) == ["cpu", "memory"]  # type: ignore[call-overload]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("command", [["--"], ["--", ""], ["--no-api", "--"]])
 def test_an_empty_command_is_usage(command: list[str]) -> None:
     """`run -- $CMD`, with a CMD that is not set, would else run a sampler for ever."""
@@ -111,6 +113,7 @@ def test_an_empty_command_is_usage(command: list[str]) -> None:
     assert "no command after --" in err
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("command", [[], ["--", "true"]], ids=["alone", "beside a command"])
 @pytest.mark.parametrize(("bind", "words"), [("0.0.0.0:0", "without a token"), ("0.0.0.0", "HOST:PORT")])
 def test_run_refuses_where_the_api_would(name: str, bind: str, words: str, command: list[str]) -> None:
@@ -137,6 +140,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return child_environment() | UNMEASURED | {"PYTHONPATH": path}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("what", "extra"),
     [
@@ -170,6 +174,7 @@ def test_the_core_alone_names_the_extra_that_is_missing(core: dict[str, str], wh
     assert ("Traceback" in done.stderr) == ("-m shm_monitor " not in what)
 
 
+@pytest.mark.processes
 def test_a_worker_needs_no_more_than_the_core(core: dict[str, str], bench: Bench) -> None:
     bench.publish(Level.PRUNE)
     code = "import sys, shm_monitor as sm; r = sm.attach(sys.argv[1]); print(r.should_prune(), r.snapshot().level)"

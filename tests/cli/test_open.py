@@ -32,6 +32,7 @@ def api() -> Iterator[ApiProcess]:
         yield made
 
 
+@pytest.mark.processes
 def test_without_a_browser_the_address_is_printed(api: ApiProcess, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["open", "--url", api.url]) == 0
 
@@ -40,6 +41,7 @@ def test_without_a_browser_the_address_is_printed(api: ApiProcess, capsys: pytes
     assert "no browser here" in err
 
 
+@pytest.mark.processes
 def test_over_ssh_it_says_how_to_come_to_it(
     api: ApiProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,6 +50,7 @@ def test_over_ssh_it_says_how_to_come_to_it(
     assert f"ssh -L {api.port}:127.0.0.1:{api.port} " in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_the_browser_that_is_set_gets_the_address(
     api: ApiProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

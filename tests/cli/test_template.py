@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.cli import main
-from shm_monitor.cli.template import meanings, template
+from shm_monitor.cli.template import meanings, template, when_empty
 from shm_monitor.config.resource import ResourceConfig
 
 if TYPE_CHECKING:
@@ -29,6 +29,17 @@ def test_as_it_is_and_without_its_comments_it_says_what_holds_anyway(tmp_path: P
     lines = [line[1:] if re.match(r"#[A-Z_]+=", line) else line for line in file.read_text().splitlines()]
     file.write_text("\n".join(lines))
     assert ResourceConfig.load(str(file), {}) == ResourceConfig()
+
+
+@pytest.mark.parametrize("key", ResourceConfig.__struct_fields__)
+def test_a_setting_that_nobody_made_is_shown_by_what_then_holds(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "--env-file", ""]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{key} "))
+
+    if getattr(ResourceConfig(), key) in {None, ()}:
+        assert f"({when_empty()[key]})" in line
+    else:
+        assert f" {getattr(ResourceConfig(), key)} " in line
 
 
 def test_a_file_that_exists_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

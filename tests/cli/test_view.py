@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytest.importorskip("textual", reason="the extra tui is not installed")
 
+pytestmark = pytest.mark.processes
+
 WAIT_SECONDS = 60.0
 ALTERNATE_SCREEN, NORMAL_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(not is_root(), reason="making cgroups needs root")
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(not is_root(), reason="making cgroups needs root")]
 
 
 @pytest.fixture

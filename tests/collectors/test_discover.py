@@ -87,6 +87,7 @@ def test_a_scope_that_cannot_be_obeyed_is_refused() -> None:
         collectors.discover(scope="nonsense")
 
 
+@pytest.mark.processes
 def test_importing_the_collectors_loads_no_gpu_library_and_no_psutil() -> None:
     code = "import sys, shm_monitor.collectors; print({'pynvml', 'psutil'} & set(sys.modules))"
 
@@ -206,6 +207,7 @@ def test_two_collectors_of_one_name_are_refused() -> None:
         collectors.discover(["tests.support.fake_collectors:hangs", "tests.support.fake_collectors:hangs_too"])
 
 
+@pytest.mark.processes
 def test_a_sampler_measures_what_it_is_told_times_each_collector_and_says_that_memory_is_left_out(name: str) -> None:
     config = msgspec.structs.replace(fast(name), collectors=("cpu", "tests.support.fake_collectors:slow"))
     with RealSampler(config) as sampler:
@@ -223,6 +225,7 @@ def test_a_sampler_measures_what_it_is_told_times_each_collector_and_says_that_m
     assert "COLLECTORS leaves memory out" in said
 
 
+@pytest.mark.processes
 def test_a_collector_that_nobody_knows_is_an_error_of_the_start_that_names_those_that_there_are(name: str) -> None:
     with RealSampler(msgspec.structs.replace(fast(name), collectors=("memry",))) as sampler:
         report = sampler.report()

@@ -125,6 +125,7 @@ def test_a_file_of_procfs_is_kept_open_and_shows_the_present() -> None:
     file.close()
 
 
+@pytest.mark.processes
 def test_a_process_that_ended_is_never_another_one_with_its_pid() -> None:
     """A pid is used again: the file of the first process stays gone, whatever is under its name now."""
     with subprocess.Popen(["sleep", "60"]) as process:

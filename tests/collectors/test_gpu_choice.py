@@ -145,6 +145,7 @@ def test_indices_without_an_order_are_refused_rather_than_guessed() -> None:
         choose_visible(MIXED, "0", ask_cuda=_no_cuda)
 
 
+@pytest.mark.processes
 def test_libcuda_is_asked_in_a_process_of_its_own(cuda: pytest.MonkeyPatch) -> None:
     """The variable that hides devices must not hide them from the question."""
     cuda.setenv("CUDA_STAND_IN_ORDER", "1 0")
@@ -153,6 +154,7 @@ def test_libcuda_is_asked_in_a_process_of_its_own(cuda: pytest.MonkeyPatch) -> N
     assert ask_libcuda() == ["GPU-000000a1-0000-4000-8000-000000000001", "GPU-000000a0-0000-4000-8000-000000000000"]
 
 
+@pytest.mark.processes
 def test_a_libcuda_that_fails_says_how(cuda: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="CUDA error 100"):
         ask_libcuda()

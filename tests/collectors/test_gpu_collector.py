@@ -9,6 +9,8 @@ import pytest
 from shm_monitor.collectors.gpu.reader import METRICS
 from tests.support.nvml_library import GpuProcess, Sample, StandIn, gpu_process, of_device
 
+pytestmark = pytest.mark.processes
+
 GIB = 2**30
 CODES = (*range(1, 31), 999)
 REASONS = {

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.nvml_library import GpuProcess, RemoteError, Sample, StandIn, gpu_process, of_device
 
+pytestmark = pytest.mark.processes
+
 HANG = "nvmlDeviceGetTemperatureV 2 hang"
 
 

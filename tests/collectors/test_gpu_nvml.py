@@ -32,6 +32,7 @@ def test_as_many_throttle_names_as_bits(bits: int) -> None:
     assert len(set(throttle_names(bits))) == bits.bit_count()
 
 
+@pytest.mark.processes
 def test_throttle_names_are_those_of_nvml() -> None:
     """In a process of its own: importing nvidia-ml-py here would be seen by other tests."""
     code = (
@@ -82,12 +83,14 @@ def test_nvidia_ml_py_alone_is_in_nobodys_way(tmp_path: Path) -> None:
     assert shadowing_distribution([str(tmp_path)]) == ""
 
 
+@pytest.mark.processes
 def test_importing_the_collector_loads_no_nvml() -> None:
     code = "import sys, shm_monitor.collectors.gpu.collector; sys.exit('pynvml' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.processes
 def test_throttle_names_load_nothing() -> None:
     code = "import sys, shm_monitor.snapshot.throttle; sys.exit(bool({'pynvml', 'numpy', 'ctypes'} & set(sys.modules)))"
 

@@ -164,6 +164,7 @@ def nvml(tmp_path: Path) -> StandIn:
     return StandIn.create(tmp_path)
 
 
+@pytest.mark.processes
 def test_processes_of_the_driver_are_mapped_merged_and_summed(nvml: StandIn, tmp_path: Path) -> None:
     """5000 computes and draws: its memory is in both lists and counts once. 6000 is a stranger, 7000 tells nothing."""
     proc = Proc(tmp_path / "proc", own_ids="4000\t1", own_namespace=OURS)

@@ -193,6 +193,7 @@ def test_a_thread_that_fails_is_counted_each_turn() -> None:
         source.close()
 
 
+@pytest.mark.processes
 def test_a_sampler_with_collectors_that_hang_fail_and_print_keeps_its_rate(name: str) -> None:
     """The real process: what the others read, and what its status says of each."""
     bad = tuple(f"tests.support.fake_collectors:{one}" for one in ("hangs", "raises", "prints"))

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.workers import PSS_BUDGET_BYTES, ROWS, WorkersCollector
 from tests.support.host_trees import Tree, sample
@@ -74,6 +76,7 @@ def rows(found: dict[str, float | str]) -> dict[int, dict[str, float | str]]:
     return table
 
 
+@pytest.mark.processes
 def test_the_tree_is_the_owner_and_all_below_it_and_nobody_else() -> None:
     with running(HOLD, "1"), running(PARENT, "30", HOLD) as (parent, grandchild):
         found = sample(WorkersCollector(parent.pid, Roots()))
@@ -82,6 +85,7 @@ def test_the_tree_is_the_owner_and_all_below_it_and_nobody_else() -> None:
         assert rows(found).keys() == {parent.pid, int(grandchild)}
 
 
+@pytest.mark.processes
 def test_the_largest_is_first_and_its_memory_is_what_it_holds() -> None:
     with running(PARENT, "60", HOLD) as (parent, grandchild):
         found = sample(WorkersCollector(parent.pid, Roots()))
@@ -94,6 +98,7 @@ def test_the_largest_is_first_and_its_memory_is_what_it_holds() -> None:
             assert 60 * MIB < value < 90 * MIB
 
 
+@pytest.mark.processes
 def test_memory_that_a_fork_shares_counts_once_in_pss_and_twice_in_rss() -> None:
     fork = (
         "import os, mmap; block = mmap.mmap(-1, 60 << 20)\n"
@@ -114,6 +119,7 @@ def test_memory_that_a_fork_shares_counts_once_in_pss_and_twice_in_rss() -> None
         assert 60 * MIB < pss < 100 * MIB
 
 
+@pytest.mark.processes
 def test_a_process_that_died_is_gone_in_the_next_sample() -> None:
     with running(PARENT, "1", HOLD) as (parent, grandchild):
         collector = WorkersCollector(parent.pid, Roots())
@@ -132,6 +138,7 @@ def read_status(pid: str) -> str:
     return Path("/proc", pid, "status").read_text()
 
 
+@pytest.mark.processes
 def test_a_process_that_is_born_later_is_found() -> None:
     collector = WorkersCollector(os.getpid(), Roots())
     before = sample(collector)["workers.count"]
@@ -142,6 +149,7 @@ def test_a_process_that_is_born_later_is_found() -> None:
         assert child.pid in rows(found)
 
 
+@pytest.mark.processes
 def test_a_busy_worker_reads_as_the_cpu_time_it_used() -> None:
     busy = "print('ready', flush=True)\nimport threading, sys\nthreading.Thread(target=sys.stdin.read).start()\n"
     busy += "while threading.active_count() > 1: pass\n"
@@ -178,6 +186,7 @@ def percent(begin: Clocks, end: Clocks, *, over: tuple[Clocks, Clocks]) -> float
     return 100 * (end[0] - begin[0]) / (over[1][1] - over[0][1])
 
 
+@pytest.mark.processes
 def test_an_owner_that_is_gone_has_no_tree() -> None:
     with running(HOLD, "1") as (child, _):
         pid = child.pid

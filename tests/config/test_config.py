@@ -184,6 +184,7 @@ def test_a_sampler_counts_as_hung_after_three_samples_or_two_seconds(settings: d
     assert ResourceConfig(**settings).stale_after_seconds == seconds
 
 
+@pytest.mark.processes
 @given(name=st.text(max_size=70) | st.from_regex(r"[A-Za-z0-9._-]{0,66}", fullmatch=True))
 def test_the_rule_for_names_is_the_one_that_workers_use(name: str) -> None:
     try:
@@ -194,6 +195,7 @@ def test_the_rule_for_names_is_the_one_that_workers_use(name: str) -> None:
         assert names.is_valid(name)
 
 
+@pytest.mark.processes
 def test_the_configuration_loads_without_the_packages_of_the_sampler() -> None:
     heavy = "{'numpy', 'numba', 'psutil', 'pynvml', 'fastapi'}"
     code = f"import sys, shm_monitor.config.resource; print(sorted({heavy} & {{*sys.modules}}))"

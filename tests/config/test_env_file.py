@@ -143,6 +143,7 @@ def test_an_access_list_that_names_somebody_else_is_seen(work: Path) -> None:
     assert found(work) is None
 
 
+@pytest.mark.processes
 @needs_root
 def test_the_search_stops_at_the_border_of_a_file_system(tmp_path: Path) -> None:
     (tmp_path / ".env").touch()
@@ -278,6 +279,7 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(place)
 
 
+@pytest.mark.processes
 @needs_root
 @pytest.mark.parametrize(("author", "obeyed"), [("victim", True), ("root", True), ("attacker", False)])
 def test_no_user_decides_the_settings_of_another(shared: Path, author: str, obeyed: bool) -> None:

@@ -357,6 +357,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.processes
 def test_a_script_finds_its_file_and_its_environment_stays_as_it_was(tmp_path: Path) -> None:
     place, work = tmp_path / "app", tmp_path / "work"
     place.mkdir()

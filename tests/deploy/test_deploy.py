@@ -73,6 +73,7 @@ def expressions() -> dict[str, str]:
     }
 
 
+@pytest.mark.processes
 def test_prometheus_takes_the_rules_and_they_do_what_they_say() -> None:
     promtool = tool("promtool")
 
@@ -80,6 +81,7 @@ def test_prometheus_takes_the_rules_and_they_do_what_they_say() -> None:
     run(promtool, "test", "rules", "tests.yml")
 
 
+@pytest.mark.processes
 def test_prometheus_takes_every_expression_of_the_dashboard(tmp_path: Path) -> None:
     promtool = tool("promtool")
     rules = [{"record": f"check:{at}", "expr": text} for at, text in enumerate(expressions().values())]
@@ -123,6 +125,7 @@ def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
             cells[cell] = panel["title"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("unit", ["shm-monitor.service", "shm-monitor-user.service"])
 def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
@@ -135,6 +138,7 @@ def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
     run(analyze, *scope, "verify", "--man=no", str(copy), XDG_RUNTIME_DIR=str(tmp_path))
 
 
+@pytest.mark.processes
 def test_the_system_unit_is_locked_in() -> None:
     analyze = tool("systemd-analyze")
     told = run(analyze, "security", "--offline=true", "--threshold=25", str(DEPLOY / "systemd" / "shm-monitor.service"))
@@ -167,11 +171,13 @@ def test_the_monitor_has_no_privileges_in_kubernetes(file: str, document: dict[s
     assert monitor["resources"]["limits"]["memory"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("script", ["prolog.sh", "job.sh", "epilog.sh"])
 def test_the_shell_takes_the_scripts_of_slurm(script: str) -> None:
     run("bash", "-n", script, cwd=DEPLOY / "slurm")
 
 
+@pytest.mark.processes
 def test_a_slurm_job_has_a_sampler_per_node_and_ends_with_its_command(tmp_path: Path) -> None:
     """Slurm is played by a script that runs what it is given: what counts is who is started, and what is left."""
     srun = tmp_path / "srun"
@@ -211,6 +217,7 @@ def prolog(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
     return run_with
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "monitor",
     ["exit 0", "exit 3", "echo usage >&2; exit 2", "echo Traceback >&2; exit 1", "exec no-such-command"],
@@ -225,6 +232,7 @@ def test_a_prolog_of_slurm_lets_jobs_in_where_nothing_says_that_memory_is_short(
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.processes
 def test_a_prolog_of_slurm_waits_half_a_minute_for_calm(
     prolog: Callable[[str], subprocess.CompletedProcess[str]], name: str, tmp_path: Path
 ) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.processes
+
 APIS = 20
 COLLECTORS = ("cpu", "memory", "stall", "network", "disk", "workers", "gpu")
 PAGE = ROOT / "docs" / "fleet.md"

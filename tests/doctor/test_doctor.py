@@ -107,6 +107,7 @@ def test_this_report_holds_no_name_of_this_machine() -> None:
     assert not [word for word in words if len(word) > 1 and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", report)]
 
 
+@pytest.mark.processes
 def test_an_account_without_a_name_is_no_obstacle() -> None:
     """Containers run under any uid."""
     code = (
@@ -151,6 +152,7 @@ def test_a_version_is_found_where_a_distribution_is_installed() -> None:
     assert doctor.installed_version("no-such-distribution") is None
 
 
+@pytest.mark.processes
 def test_a_worker_without_numpy_is_told_what_a_sampler_would_need() -> None:
     checks = examined_elsewhere("numpy")
 
@@ -249,6 +251,7 @@ def test_a_broken_source_does_not_end_the_report(tree: Tree) -> None:
     assert len(examine(Surroundings(Path(tree.roots.proc), Path(tree.roots.sys)))) == len(examine())
 
 
+@pytest.mark.processes
 def test_gpus_are_named_with_their_driver(tmp_path: Path) -> None:
     nvml = StandIn.create(tmp_path)
     nvml.script("devices 2")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shm_monitor.snapshot.structs import LimitState, Snapshot
 
-pytestmark = pytest.mark.skipif(not is_root(), reason="making cgroups needs root")
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(not is_root(), reason="making cgroups needs root")]
 
 MIB = 1 << 20
 LIMIT_MB = 128

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from shm_monitor.snapshot.structs import LimitState, Snapshot
     from shm_monitor.worker.reader import Reader
 
+pytestmark = pytest.mark.processes
+
 TOTAL_BYTES = 80 << 30
 CALM = "devices 4", "nvmlDeviceGetUtilizationRates * value 50 40"
 PERIOD_SECONDS = 0.6

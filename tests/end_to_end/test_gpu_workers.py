@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 GB = 1 << 30
 TOTAL_BYTES = 80 * GB
 INITIAL_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h; elsewhere the driver's pids prove nothing
-pytestmark = pytest.mark.skipif(
-    not os.path.exists("/proc/self/ns/pid") or os.readlink("/proc/self/ns/pid") != INITIAL_NAMESPACE,
-    reason="in a pid namespace the pids of a driver that has no device files here are not believed",
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        not os.path.exists("/proc/self/ns/pid") or os.readlink("/proc/self/ns/pid") != INITIAL_NAMESPACE,
+        reason="in a pid namespace the pids of a driver that has no device files here are not believed",
+    ),
+]
 
 
 class Gpus:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from shm_monitor.snapshot.structs import Snapshot
     from shm_monitor.worker.reader import Reader
 
+pytestmark = pytest.mark.processes
+
 MIB = 1 << 20
 HELD_MB = 500
 INTERVAL_SECONDS = 0.5

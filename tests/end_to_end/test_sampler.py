@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from shm_monitor.snapshot.structs import LimitState, Snapshot
     from shm_monitor.worker.reader import Reader
 
+pytestmark = pytest.mark.processes
+
 TURN_NS = 10_000_000  # at 100 Hz
 
 

@@ -18,6 +18,8 @@ from tests.support.light_sampler import LightSamplers, end
 from tests.support.surroundings import UNMEASURED, child_environment, files_of
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 # Nobody else's, not even another run of the tests. Root may start as many processes as it likes, setrlimit(2).
 UNUSED_UID = 50_000 + os.getpid() % 5_000
 

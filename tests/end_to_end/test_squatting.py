@@ -17,9 +17,12 @@ from tests.support.surroundings import UNMEASURED, child_environment, remove_fil
 VICTIM = 40_000 + 2 * (os.getpid() % 5_000)  # nobody else's, not even another run of the tests
 SQUATTER = VICTIM + 1
 
-pytestmark = pytest.mark.skipif(
-    os.getuid() != 0 or shutil.which("setpriv") is None, reason="becoming somebody else needs root and setpriv"
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        os.getuid() != 0 or shutil.which("setpriv") is None, reason="becoming somebody else needs root and setpriv"
+    ),
+]
 
 MANAGER = """
 import sys

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from tests.support.pressed import Driven
 
 WAIT_SECONDS = 30.0
-pytestmark = pytest.mark.filterwarnings("ignore:Couldn't detect a suitable IP address:RuntimeWarning")  # no network
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore:Couldn't detect a suitable IP address:RuntimeWarning"),
+]  # no network
 
 
 @pytest.fixture

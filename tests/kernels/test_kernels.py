@@ -79,6 +79,7 @@ def test_the_loads_and_stores_are_atomic_in_the_code_that_llvm_gets(page: tuple[
         assert all(wanted in code for code in function.inspect_llvm().values()), function
 
 
+@pytest.mark.processes
 def test_a_compiled_loop_ends_when_another_process_sets_the_flag(page: tuple[Path, int, mmap.mmap]) -> None:
     path, address, _ = page
     turns_until_pressed(address, 1)  # compiled before the clock runs
@@ -137,6 +138,7 @@ def test_a_kernel_calls_functions_of_its_own_file_alone(kernel: ModuleType) -> N
     assert set(from_elsewhere) <= {"callable_from_kernels", "read_only"}
 
 
+@pytest.mark.processes
 def test_without_numba_the_kernels_run_interpreted_and_a_compiled_loop_says_what_to_install() -> None:
     code = """
 import sys
@@ -228,6 +230,7 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
     assert start(DECIDE_ONCE, environ=environ, path=root).endswith("CRITICAL True True")
 
 
+@pytest.mark.processes
 def test_importing_the_kernels_imports_no_numba() -> None:
     """110 MB of private memory, which an interpreted sampler in a small container does without."""
     code = """
@@ -241,6 +244,7 @@ print(before, "numba" in sys.modules)
     assert start(code, environ=dict(os.environ), path=Path(__file__).parents[2]) == "[] True"
 
 
+@pytest.mark.processes
 def test_the_kernels_know_nothing_of_the_package_but_its_errors() -> None:
     code = """
 import sys

@@ -26,9 +26,10 @@ from shm_monitor.segment.layout import WORKER_COUNT
 from tests.support.surroundings import child_environment
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(
-    not presence.HAS_PRESENCE, reason="record locks and /proc are looked at as Linux has them"
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not presence.HAS_PRESENCE, reason="record locks and /proc are looked at as Linux has them"),
+]
 
 MB = 2**20
 CALM = Pressure(0, Over(-50.0 * MB))

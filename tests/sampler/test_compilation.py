@@ -68,6 +68,7 @@ def test_the_headroom_of_this_process_is_at_most_that_of_the_machine() -> None:
     assert 0 < own_headroom_bytes() <= psutil.virtual_memory().available + GIBIBYTE
 
 
+@pytest.mark.processes
 def test_an_interpreted_sampler_has_neither_numba_nor_its_compiler_in_its_memory(name: str) -> None:
     with RealSampler(fast(name)) as sampler:
         report = sampler.report()
@@ -96,6 +97,7 @@ def test_a_sampler_samples_on_while_it_compiles_on_a_cold_cache(
         assert sampler.end()[0] == 0
 
 
+@pytest.mark.processes
 def test_a_sampler_that_compiles_stops_at_once_and_cleanly(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

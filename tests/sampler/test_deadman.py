@@ -9,7 +9,7 @@ import pytest
 from tests.support.children import output_of, run_python
 from tests.support.marks import needs_robust_futexes
 
-pytestmark = needs_robust_futexes
+pytestmark = [pytest.mark.processes, needs_robust_futexes]
 
 SWITCH = """
 import ctypes, os, signal, threading, time

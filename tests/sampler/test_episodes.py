@@ -354,6 +354,7 @@ driven.close()
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
 def test_a_full_dev_shm_is_said_once_and_the_log_goes_on_when_there_is_room() -> None:
     done = run_python(PRIVATE_SHM + FULL)
@@ -371,6 +372,7 @@ def test_a_full_dev_shm_is_said_once_and_the_log_goes_on_when_there_is_room() ->
 # Whole processes
 
 
+@pytest.mark.processes
 def test_a_killed_sampler_leaves_its_log_and_the_next_one_goes_on_with_it(name: str) -> None:
     """A limit of 1 MB presses on any machine. Where SIGKILL tears a line, nothing else is lost."""
     config = fast(name, max_memory_usage_mb=1.0, max_cpu_usage_percent=None)

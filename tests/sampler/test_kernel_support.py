@@ -7,7 +7,7 @@ import pytest
 from tests.support.children import output_of
 from tests.support.marks import needs_robust_futexes
 
-pytestmark = needs_robust_futexes
+pytestmark = [pytest.mark.processes, needs_robust_futexes]
 
 
 def test_the_self_test_proves_both_on_this_kernel_and_leaves_nothing() -> None:

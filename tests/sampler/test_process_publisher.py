@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shm_monitor.process_names import name_of
 from shm_monitor.segment import process_file
 from shm_monitor.worker.attaching import attach
@@ -26,6 +28,7 @@ def shown_in(reader: Reader) -> dict[int, str]:
     return {one.pid: one.name for one in reader.snapshot().workers.processes}
 
 
+@pytest.mark.processes
 def test_the_process_table_says_who_is_who(name: str, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import sys; sys.stdin.read()")
     command = [sys.executable, str(tmp_path / "train.py"), "--token", "hunter2"]
@@ -42,6 +45,7 @@ def test_the_process_table_says_who_is_who(name: str, tmp_path: Path) -> None:
         child.communicate()
 
 
+@pytest.mark.processes
 def test_the_names_outlive_a_killed_sampler_and_go_with_one_that_stops(name: str) -> None:
     with RealSampler(fast(name)) as sampler, attach(name, timeout=60.0) as reader:
         wait_until(lambda: os.getpid() in shown_in(reader))

@@ -8,7 +8,7 @@ from tests.support.children import output_of
 from tests.support.marks import needs_robust_futexes
 from tests.support.real_sampler import RealSampler, fast
 
-pytestmark = needs_robust_futexes
+pytestmark = [pytest.mark.processes, needs_robust_futexes]
 
 CHILD = """
 import ctypes, os, platform, sys, threading

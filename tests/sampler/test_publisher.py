@@ -94,6 +94,7 @@ def test_a_flag_that_does_not_change_is_not_stored_again(bench: Bench) -> None:
     assert View(bench.name).flag(0) & PRESSED
 
 
+@pytest.mark.processes
 def test_live_memory_is_never_half_written(make_bench: Callable[..., Bench], name: str) -> None:
     """Struct.pack_into would zero the word first."""
     bench = make_bench(name)
@@ -168,6 +169,7 @@ def test_a_publisher_that_never_published_leaves_nothing(make_bench: Callable[..
     assert files_of(name) == []
 
 
+@pytest.mark.processes
 def test_a_forked_child_of_the_sampler_changes_nothing_by_ending(name: str) -> None:
     """Neither by an explicit close nor by the finalizers of its interpreter."""
     code = """
@@ -198,6 +200,7 @@ os.kill(os.getpid(), 9)
         assert reader.should_prune() is True
 
 
+@pytest.mark.processes
 def test_a_sampler_that_ends_without_a_close_is_marked_dead(name: str) -> None:
     """Its flags must still be mapped when the interpreter has cleaned up."""
     code = """
@@ -212,6 +215,7 @@ bench.publish()
         assert reader.status().state == "stale"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("ending", ["os.kill(os.getpid(), 9)", "bench.close(); os._exit(0)"], ids=["killed", "closed"])
 def test_the_flag_of_a_worker_ends_like_any_other(name: str, ending: str) -> None:
     """Of the last of 1,024 workers, too; one that nobody has stays as it is."""
@@ -240,6 +244,7 @@ sys.stdin.readline()
     assert view.flag(layout.FLAG_COUNT - 2) == 0
 
 
+@pytest.mark.processes
 def test_no_resource_tracker_hears_of_the_segment(name: str) -> None:
     """It would unlink the object when the sampler is killed, and print at its end."""
     code = """
@@ -259,6 +264,7 @@ os.kill(os.getpid(), 9)
     assert os.path.exists(names.object_path(name))
 
 
+@pytest.mark.processes
 def test_other_software_can_attach_by_name(bench: Bench) -> None:
     code = """
 import sys

@@ -11,7 +11,7 @@ from shm_monitor.segment.flags import DIED, PRESSED, TID_MASK
 from tests.support.children import output_of
 from tests.support.marks import needs_robust_futexes
 
-pytestmark = needs_robust_futexes
+pytestmark = [pytest.mark.processes, needs_robust_futexes]
 
 CHILD = """
 import mmap, os, signal, sys, threading, time

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from shm_monitor.config.resource import ResourceConfig
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., RealSampler]]:

@@ -27,6 +27,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def left_behind(light: LightSamplers, name: str) -> str:

@@ -14,6 +14,8 @@ from tests.support.children import NOT_PERMITTED, run_python
 from tests.support.light_sampler import LightSamplers
 from tests.support.publishing import Bench
 
+pytestmark = pytest.mark.processes
+
 DAY_SECONDS = 86_400
 
 ELSEWHERE = r"""

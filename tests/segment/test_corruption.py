@@ -136,6 +136,7 @@ def test_a_sample_torn_while_attached_leaves_the_last_good_one_marked_degraded(b
         assert (snapshot.sequence, snapshot.degraded) == (1, True)
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "count", [pytest.param(400, id="400"), pytest.param(10_000, id="10000", marks=[pytest.mark.slow])]

@@ -46,6 +46,7 @@ def test_what_is_injected_ends_by_itself(sampler: FakeSampler, name: str) -> Non
         assert not reader.should_prune()
 
 
+@pytest.mark.processes
 def test_a_verdict_says_that_it_rests_on_injected_readings(
     sampler: FakeSampler, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

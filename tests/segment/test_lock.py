@@ -53,6 +53,7 @@ def test_a_released_lock_leaves_no_file(name: str, path: str) -> None:
     assert not os.path.exists(path)
 
 
+@pytest.mark.processes
 def test_a_lock_survives_children_that_end(name: str) -> None:
     """A flock would be lost, or kept by the child."""
     code = """
@@ -72,6 +73,7 @@ lock.release()
     output_of(code, name)
 
 
+@pytest.mark.processes
 def test_a_child_that_outlives_the_owner_does_not_keep_the_lock(light: LightSamplers, name: str) -> None:
     code = """
 import os, sys, time

@@ -23,6 +23,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from tests.support.publishing import Bench
 
+pytestmark = pytest.mark.processes
+
 
 class Look(NamedTuple):
     """Everything about an object that a reader must leave as it is."""

@@ -64,6 +64,7 @@ except AlreadyRunningError as error:
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("variable", ["XDG_RUNTIME_DIR", "TMPDIR", "HOME"])
 def test_a_job_of_cron_and_one_of_a_login_agree_on_the_lock(name: str, tmp_path: Path, variable: str) -> None:
     """Only one of them has the variables of a session; two locks would be two samplers."""
@@ -185,6 +186,7 @@ def test_a_place_that_does_not_exist_is_said_in_one_line(
         Lock(name)
 
 
+@pytest.mark.processes
 def test_too_many_open_files_are_not_taken_for_mistrust(name: str) -> None:
     code = """
 import os, resource, sys
@@ -228,6 +230,7 @@ def test_an_injection_that_cannot_be_written_is_an_error_that_says_where(directo
         injection.write(name, {"memory.usage_bytes": 7.0}, 60)
 
 
+@pytest.mark.processes
 def test_two_locks_of_one_name_are_one(name: str) -> None:
     lock = Lock(name)
     try:

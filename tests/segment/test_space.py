@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.children import NOT_PERMITTED, PRIVATE_SHM, run_python
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")]
 
 PUBLISH = (
     PRIVATE_SHM

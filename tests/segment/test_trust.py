@@ -105,6 +105,7 @@ def give_to_nobody(bench: Bench, mode: int) -> str:
     return path
 
 
+@pytest.mark.processes
 @needs_root
 def test_a_reader_who_is_refused_says_so_and_changes_nothing(bench: Bench) -> None:
     """A failed attach through SharedMemory would unlink the live object."""
@@ -117,6 +118,7 @@ def test_a_reader_who_is_refused_says_so_and_changes_nothing(bench: Bench) -> No
         os.unlink(path)
 
 
+@pytest.mark.processes
 @needs_root
 def test_a_segment_of_root_may_be_read(bench: Bench) -> None:
     path = give_to_nobody(bench, 0o644)

@@ -81,6 +81,7 @@ def built(place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.processes
 def test_the_site_asks_no_foreign_host(staged: Path) -> None:
     done = built(staged)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -108,6 +109,7 @@ def test_the_search_works_in_a_page_that_is_opened_as_a_file(staged: Path) -> No
         assert visit.errors == []
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("module", ["build", "figures", "screens", "shell"])
 def test_without_its_packages_the_site_says_what_to_install(module: str) -> None:
     command = [sys.executable, "-S", "-m", f"docs.site.{module}"]  # -S: only the standard library
@@ -119,6 +121,7 @@ def test_without_its_packages_the_site_says_what_to_install(module: str) -> None
     assert "which is not installed; try: make docs" in done.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("link", ["[dead](nowhere.md)", "[dead](concepts.md#nowhere)"])
 def test_a_dead_link_fails(staged: Path, link: str) -> None:
     page = staged / "src" / "limits.md"

@@ -26,6 +26,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.processes
+
 WAIT_SECONDS = 60.0
 
 

@@ -162,6 +162,7 @@ def test_any_damage_gives_an_error_or_true_records(tmp_path: Path, place: int, b
     assert set(trace.values[:, 0].tolist()) <= {1.0, 2.0, 3.0, 4.0}
 
 
+@pytest.mark.processes
 def test_a_killed_recorder_loses_at_most_its_last_record(tmp_path: Path) -> None:
     path = tmp_path / "t"
     code = """

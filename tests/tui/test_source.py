@@ -17,6 +17,8 @@ from tests.support.real_sampler import RealSampler, fast
 from tests.support.screens import Scripted, snapshot
 from tests.support.surroundings import child_environment
 
+pytestmark = pytest.mark.processes
+
 
 def test_no_sampler_is_a_frame_too(name: str) -> None:
     source = LocalSource(name)

@@ -24,7 +24,7 @@ if shutil.which("tmux") is None:
 
 GREYS = {0, 7, 8, 15, 16, 59, 102, 145, 188, 231, *range(232, 256)}  # of the 256 colours
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 _OTHERS = {"TMUX", "NO_COLOR", "COLUMNS", "LINES"}  # of the terminal that the tests run in

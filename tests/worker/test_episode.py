@@ -207,6 +207,7 @@ def wait_until_no_threads() -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.processes
 def test_a_forked_child_asks_anew(sampler: FakeSampler, reader: sm.Reader) -> None:
     reader.on_change(lambda _: None)
     read_end, write_end = os.pipe()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from shm_monitor.worker.reader import Reader
     from tests.support.light_sampler import LightSamplers
 
+pytestmark = pytest.mark.processes
+
 STALE_AFTER_SECONDS = 1.0
 GRACE_SECONDS = 0.2  # what a worker may learn too late
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.support.publishing import Bench
 
 
+@pytest.mark.processes
 def test_a_killed_sampler_under_pressure_is_answered_for_one_period_and_then_calmly(name: str) -> None:
     with RealSampler(fast(name, allow_injection=True)) as sampler:
         report = sampler.report()

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(
-    not presence.HAS_PRESENCE, reason="record locks and /proc are looked at as Linux has them"
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not presence.HAS_PRESENCE, reason="record locks and /proc are looked at as Linux has them"),
+]
 
 MB = 2**20
 SETTINGS: dict[str, Any] = {"observation_period": 4.0, "target_utilization": 0.9, "stale_after": 60.0}

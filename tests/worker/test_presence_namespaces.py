@@ -43,6 +43,7 @@ def may_unshare() -> bool:
 
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.skipif(not presence.HAS_PRESENCE, reason="record locks and /proc are looked at as Linux has them"),
     pytest.mark.skipif(not is_root() or not may_unshare(), reason="making pid namespaces needs root and unshare(1)"),
 ]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from shm_monitor.worker.attachment import OnStale
     from tests.support.publishing import Bench
 
+pytestmark = pytest.mark.processes
+
 PRESSED = {"pressed": ("cpu",)}
 ANSWERS = [("never", False), ("always", True), ("hold", True), ("raise", None)]
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from shm_monitor.worker.reader import Reader
     from tests.support.publishing import Bench
 
+pytestmark = pytest.mark.processes
+
 STRACE = shutil.which("strace")
 
 

@@ -27,6 +27,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from tests.support.publishing import Bench
 
+pytestmark = pytest.mark.processes
+
 PRESSED = {"pressed": ("cpu",)}
 
 
