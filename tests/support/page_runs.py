@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import termios
 import time
 import urllib.request
 from functools import partial
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import shm_monitor as sm
 from tests.support.pages import Block, stands_for
+from tests.support.stopped import Terminal
 from tests.support.surroundings import ROOT, child_environment
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
@@ -30,7 +29,9 @@ SERVES = re.compile(r"(?:\w+=\S+ )*(?:make run\b|shm-monitor run\b(?! -- ))")
 FULL_SCREEN = re.compile(r"make run\b|shm-monitor top\b(?!.*--once)")
 UNTIL_STOPPED = re.compile(r"shm-monitor (?:top\b(?!.*--once)|record\b|api\b|.*--follow)|uvicorn\b|curl -sN")
 TAKES_EFFECT = re.compile(r"shm-monitor inject\b(?!.*--end)|kill -HUP")
+ANSWERS = re.compile(r"shm-monitor api\b|uvicorn\b")
 STOPPED = (0, -signal.SIGINT)  # uvicorn ends by the signal that stopped it
+CRASHED = re.compile(r"^Traceback|^Fatal Python error", re.MULTILINE)
 DONE = "@@ done"
 BIN = Path(sys.executable).parent
 FAST = {
@@ -62,7 +63,6 @@ class PageRun:
             XDG_CONFIG_HOME=str(directory),
             PATH=os.pathsep.join([str(BIN), os.environ["PATH"]]),
             BROWSER="true",
-            UVICORN_PORT=str(_free_port()),
             TERM="xterm-256color",
         )
         self._source = ""
@@ -99,7 +99,7 @@ class PageRun:
         file = self._directory / f"line_{block.line}.py"
         file.write_text(self._source, encoding="utf-8")
         status, shown = self._finished([sys.executable, file.name])
-        if status or "Traceback" in shown:
+        if status or CRASHED.search(shown):
             self._fault(block, file.name, "ends with 0 and without a traceback", f"{shown}\nstatus {status}")
 
     def _run_console(self, block: Block) -> None:
@@ -140,7 +140,7 @@ class PageRun:
 
     def _compare(self, block: Block, command: str, printed: str, shown: str, status: str) -> None:
         fails = status != "0" and not printed
-        if fails or "Traceback" in shown or (printed and not stands_for(printed, shown)):
+        if fails or CRASHED.search(shown) or (printed and not stands_for(printed, shown)):
             self._fault(block, command, printed or "status 0", f"{shown}\nstatus {status}")
 
     def _run_long(self, block: Block, command: str, printed: str) -> None:
@@ -148,11 +148,14 @@ class PageRun:
         if SERVES.match(command):
             self._serve(command)
             return
-        environ = {**self._environ, "SHM_MONITOR_BIND": f"127.0.0.1:{_free_port()}"}
+        port = _free_port()
+        environ = {**self._environ, "SHM_MONITOR_BIND": f"127.0.0.1:{port}", "UVICORN_PORT": str(port)}
         files = set(self._directory.iterdir())
 
         def is_seen() -> bool:
             shown = self._as_printed(started.shown())
+            if ANSWERS.match(command):
+                return _is_answered(port)
             return stands_for(printed, shown) if printed else bool(shown) or set(self._directory.iterdir()) > files
 
         with self._terminal(command, environ) as started:
@@ -160,7 +163,7 @@ class PageRun:
                 wait_until(is_seen)
             seen = is_seen()
         shown, status = started.shown(), started.process.returncode
-        if status not in STOPPED or "Traceback" in shown or not seen:
+        if status not in STOPPED or CRASHED.search(shown) or not seen:
             wanted = printed or "shows something, and ends when it is stopped"
             self._fault(block, command, wanted, f"{shown}\nstatus {status}")
 
@@ -186,9 +189,7 @@ class PageRun:
         """Say whether the API answers, of a live sampler."""
         assert self._serving is not None
         assert self._serving.process.poll() is None, self._serving.shown()
-        with contextlib.suppress(OSError):
-            return bool(urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5).status == 200)
-        return False
+        return _is_answered(self._port)
 
     def _stop(self) -> None:
         if self._serving is None:
@@ -196,7 +197,7 @@ class PageRun:
         with self._serving as stopped:
             self._serving = None
         shown, status = stopped.shown(), stopped.process.returncode
-        if status or "Traceback" in shown:
+        if status or CRASHED.search(shown):
             self.faults.append(f"a sampler that was stopped ended with status {status}:\n{shown}")
 
     def _finished(self, words: list[str]) -> tuple[int, str]:
@@ -231,66 +232,19 @@ class PageRun:
         self.faults.append(f"line {block.line}: {command}\n--- printed:\n{printed}\n--- shown:\n{shown}")
 
 
-class Terminal:
-    """A command that runs until it is stopped, on a terminal or without one.
-
-    Attributes:
-        process: the command.
-    """
-
-    def __init__(self, command: str, directory: Path, environ: dict[str, str], *, on_screen: bool) -> None:
-        """Start it; *on_screen* gives it a terminal."""
-        self._on_screen = on_screen
-        self._read, write = pty.openpty() if on_screen else os.pipe()
-        if on_screen:
-            termios.tcsetwinsize(write, (24, 80))
-        os.set_blocking(self._read, False)
-        self.process = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=directory,
-            env=environ,
-            stdin=write if on_screen else subprocess.DEVNULL,
-            stdout=write,
-            stderr=write,
-            start_new_session=True,
-        )
-        os.close(write)
-        self._shown = b""
-
-    def shown(self) -> str:
-        """Return all that it has shown so far."""
-        with contextlib.suppress(OSError):  # nothing more for now, or for ever
-            while part := os.read(self._read, 65536):
-                self._shown += part
-        return self._shown.decode(errors="replace")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it as a person does: ``q`` on a screen, else Ctrl-C."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        if not self._on_screen:
-            self.process.send_signal(signal.SIGINT)
-        while self.process.poll() is None:
-            if self._on_screen:
-                with contextlib.suppress(OSError):
-                    os.write(self._read, b"q")
-            if time.monotonic() > deadline:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.shown()
-            time.sleep(0.1)
-        self.shown()
-        os.close(self._read)
-        self._read = -1
-
-
 def _look_like_a_clone(directory: Path) -> None:
     for file in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / file, directory)
     (directory / ".venv").mkdir()
     (directory / ".venv" / "bin").symlink_to(BIN)
     (directory / ".venv" / ".run").touch()  # what `make run` leaves when it has set up
+
+
+def _is_answered(port: int) -> bool:
+    """Say whether an API answers on *port*, of a live sampler."""
+    with contextlib.suppress(OSError):
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).status == 200)
+    return False
 
 
 def _free_port() -> int:
