@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import hashlib
 import mmap
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.util import find_spec
@@ -50,11 +51,15 @@ PLOTLY_FILE = "package_data/plotly.min.js"
 FIGURES = Path(sm.__file__).parent / "traces" / "figures.js"
 
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-# plotly.js fills a style element that is empty when it comes, and this is the hash of nothing; heat maps are images.
+_NOTHING = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # the hash of an empty style
+_SHARP = "'sha256-AR/cKIZjWPcPmBUPDA6oti9XBiTbJvz0Cro2J1VzzS8='"  # "image-rendering: ... pixelated; " of a heat map
+# plotly.js writes styles: two elements that are empty when they come, the style attribute of a heat map, which is an
+# image, and an empty one on its scale. The hashes allow these and no other; scripts come from files alone.
 CHARTS_POLICY = (
-    f"{POLICY}; style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; img-src 'self' data:"
+    f"{POLICY}; style-src 'self' {_NOTHING}; style-src-attr 'unsafe-hashes' {_NOTHING} {_SHARP}; img-src 'self' data:"
 )
 DOCS_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"  # Swagger UI styles itself inline
+_MAP_STYLE = re.compile(rb'getElementById\("([0-9a-f]{64})"\)')  # plotly 7.1; 6.0 has none
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -106,10 +111,15 @@ class Charts:
 
     Attributes:
         path: of the request.
+        map_style: the id of the style element of its maps, which it writes unless the page has one; empty where it
+            writes none. An empty element in its place keeps the policy of the page narrow.
     """
 
     def __init__(self, file: Path) -> None:
         found = file.stat()
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            style = _MAP_STYLE.search(text)
+            self.map_style = "" if style is None else style[1].decode()
         self.path = f"/plotly-{found.st_size:x}-{found.st_mtime_ns:x}.js"
         self._file = file
         self._content: dict[bool, mmap.mmap | bytes] = {}
@@ -176,7 +186,10 @@ def dashboard() -> Pages:
     """Return the dashboard. Nothing of a sampler is in it: its script asks for that, and for the token first."""
     library = plotly_path()
     charts = None if library is None else Charts(library)
-    filled = {"{{plotly}}": "" if charts is None else charts.path.removeprefix("/")}
+    filled = {
+        "{{plotly}}": "" if charts is None else charts.path.removeprefix("/"),
+        "{{map-style}}": (charts and charts.map_style) or "no-map-style",
+    }
     ours: Pages = {
         "/": Page(STATIC / "dashboard.html", CHARTS_POLICY, filled=filled).get,
         "/figures.js": Page(FIGURES).get,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import shm_monitor as sm
-from docs.site.job import job
+from docs.site.job import JobReadings, job
 from tests.support.api_server import ApiProcess, eventually
 from tests.support.browser import Scheme, Visit, chromium
 from tests.support.nvml_library import StandIn
@@ -44,14 +44,14 @@ DRAWING_MS = 800  # until all charts have their new size
 @contextlib.contextmanager
 def calm(name: str) -> Iterator[None]:
     """Nothing presses."""
-    with job(name, presses=False):
+    with job(name, JobReadings(presses=False)):
         yield
 
 
 @contextlib.contextmanager
 def pressed(name: str) -> Iterator[None]:
     """An episode that is over, and a ramp that leads to the end."""
-    with job(name, presses=True):
+    with job(name, JobReadings(presses=True)):
         yield
 
 

@@ -84,10 +84,11 @@ def metric_of(name: str) -> Metric:
 
 
 @contextlib.contextmanager
-def job(name: str, *, presses: bool) -> Iterator[None]:
-    """Have a sampler whose ring ends now; who looks at it finds it alive for an hour."""
-    readings = JobReadings(presses=presses)
-    config = ResourceConfig(name=name, stale_after=3600.0, max_cpu_usage_percent=97.0)
+def job(name: str, readings: JobReadings, *, target_utilization: float = 0.9) -> Iterator[None]:
+    """Have a sampler whose ring of *readings* ends now; for an hour its readers find it alive."""
+    config = ResourceConfig(
+        name=name, stale_after=3600.0, max_cpu_usage_percent=97.0, target_utilization=target_utilization
+    )
     lock, start_ns = Lock(name), time.monotonic_ns() - SECONDS * 10**9
     offset_ns, now_ns = time.time_ns() - time.monotonic_ns(), [start_ns]
     sampler = Sampler(

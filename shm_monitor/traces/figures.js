@@ -22,6 +22,7 @@ export const OPTIONS = { responsive: true, displayModeBar: false, doubleClick: f
 const POINTS_MAX = 1200; // per line: two per pixel of a card
 const UNITS = ["B", "KB", "MB", "GB", "TB", "PB"]; // steps of 1024, as everywhere here
 const STRIP_PIXELS = 18;
+const LABEL_PIXELS = 12; // the height of a label of a line, and the width of two of its letters
 const DAY_MS = 86400000;
 const TIMES = [
   { dtickrange: [null, 59999], value: "%H:%M:%S" }, { dtickrange: [60000, DAY_MS / 2], value: "%H:%M" },
@@ -71,8 +72,9 @@ export function fromAxis(value, clock) {
 
 // The figure of one chart.
 //   unit, range: [from, to] in seconds; clock: whether these are unix seconds, to be shown as times of the day
-//   lines: [{name, times, values, kind?, dash?}]; kind is limit, target, capacity or mean, else it is a reading
-//   bars: [{kind, value}]: what holds now, drawn over the whole width
+//   lines: [{name, times, values, kind?, isArea?}]; kind is limit, target, capacity or mean, else it is a reading; an
+//     area lies under the lines, so that one that is equal stays to be seen
+//   bars: [{kind, name?, value}]: what holds now, drawn over the whole width and named beside the chart
 //   forecast: {times: [a, b], values: [a, b]} or null
 //   episodes: [{begin, end, level}], end null while it lasts; strips: [{name, color, episodes}] above the chart
 //   top: the least upper end of the scale
@@ -82,7 +84,9 @@ export function figure(chart, theme) {
   const data = chart.lines.map((line, at) => traceOf(line, at, chart, theme, divisor, name));
   if (chart.forecast) data.push(forecastOf(chart, theme, divisor));
   const layout = layoutOf(chart, theme);
-  layout.yaxis.range = [0, (highestOf(chart, bars) / divisor) * 1.04];
+  const highest = highestOf(chart, bars) * 1.04;
+  layout.yaxis.range = [0, highest / divisor];
+  layout.margin.r = Math.max(layout.margin.r, ...bars.map((bar) => 8 + (nameOf(bar).length * LABEL_PIXELS) / 2));
   layout.yaxis.ticksuffix = name === "%" ? " %" : ` ${name}`;
   layout.shapes = [
     ...(chart.episodes ?? []).map((one) => shade(one, chart, theme[one.level] ?? theme.prune, 0, 1)),
@@ -90,8 +94,10 @@ export function figure(chart, theme) {
     ...stripShapes(chart, layout, theme),
   ];
   layout.annotations = [
-    ...bars.map((bar) => note(bar.kind, 0, bar.value / divisor, theme[bar.kind], "y")),
-    ...(chart.strips ?? []).map((strip, at) => note(strip.name, 0, stripAt(at, layout)[1], theme[strip.color], "paper")),
+    ...apart(bars.map((bar) => bar.value / highest), LABEL_PIXELS / plotPixels(layout)).map((share, at) =>
+      note(nameOf(bars[at]), 1, share, theme[bars[at].kind], "middle"),
+    ),
+    ...(chart.strips ?? []).map((strip, at) => note(strip.name, 0, stripAt(at, layout)[1], theme[strip.color], "top")),
   ];
   return { data, layout };
 }
@@ -127,6 +133,7 @@ export function heatmap(rows, times, chart, theme) {
   const height = Math.max(120, Math.min(46 + 14 * rows.length, 420));
   const layout = layoutOf({ ...chart, height }, theme);
   layout.hovermode = "closest";
+  layout.margin.r = 60; // for the scale of colours
   layout.yaxis = { ...layout.yaxis, type: "category", showgrid: false, nticks: 12 };
   const x = times.map((seconds) => onAxis(seconds, chart.clock));
   const z = rows.map((row) => row.values);
@@ -135,7 +142,7 @@ export function heatmap(rows, times, chart, theme) {
       {
         type: "heatmap", x, y: rows.map((row) => row.name), z, zmin: 0, zmax: 100, colorscale: theme.heat,
         hovertemplate: "core %{y}: %{z:.0f} %<extra></extra>",
-        colorbar: { thickness: 8, ticksuffix: " %", nticks: 3, outlinewidth: 0, tickfont: { color: theme.faint } },
+        colorbar: { thickness: 8, x: 1, xpad: 6, ticksuffix: " %", nticks: 3, outlinewidth: 0, tickfont: { color: theme.faint } },
       },
     ],
     layout,
@@ -157,8 +164,9 @@ function traceOf(line, at, chart, theme, divisor, unit) {
     type: "scatter", mode: "lines", name: line.name,
     x: places.map((place) => onAxis(line.times[place], chart.clock)),
     y: places.map((place) => (line.values[place] === null ? null : line.values[place] / divisor)),
-    line: { color, width: line.kind ? 1.2 : 1.6, dash: DASHES[line.kind] ?? line.dash ?? "solid" },
+    line: { color, width: line.kind || line.isArea ? 1.2 : 1.6, dash: DASHES[line.kind] ?? "solid" },
     hovertemplate: `%{y:.${digits}f} ${unit}`,
+    ...(line.isArea ? { fill: "tozeroy", fillcolor: `${color}40` } : { zorder: 1 }),
   };
 }
 
@@ -186,7 +194,7 @@ function layoutOf(chart, theme) {
   };
   return {
     height: (chart.height ?? 170) + STRIP_PIXELS * strips,
-    margin: { l: 60, r: 10, t: 8 + STRIP_PIXELS * strips, b: 24 },
+    margin: { l: 60, r: 14, t: 8 + STRIP_PIXELS * strips, b: 24, autoexpand: false },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 11, color: theme.text },
     hovermode: "x unified", hoverlabel: { bgcolor: theme.card, bordercolor: theme.grid, font: { color: theme.text } },
@@ -194,7 +202,7 @@ function layoutOf(chart, theme) {
     xaxis: {
       ...axis, type: chart.clock ? "date" : "linear", range: chart.range.map((one) => onAxis(one, chart.clock)),
       hoverformat: chart.clock ? "%H:%M:%S" : ".1f", ticksuffix: chart.clock ? "" : " s", nticks: 6, tickangle: 0,
-      tickformatstops: chart.clock ? TIMES : [],
+      tickformatstops: chart.clock ? TIMES : [], showspikes: false,
     },
     yaxis: { ...axis, fixedrange: true, rangemode: "tozero" },
     shapes: [], annotations: [],
@@ -207,9 +215,11 @@ function shade(one, chart, fillcolor, y0, y1) {
   return { type: "rect", xref: "x", yref: "paper", x0: x[0], x1: x[1], y0, y1, fillcolor, line: { width: 0 }, layer: y1 > 1 ? "above" : "below" };
 }
 
+const plotPixels = (layout) => layout.height - layout.margin.t - layout.margin.b;
+
 // Lower and upper end of strip *at*, as shares of the height of the plot.
 function stripAt(at, layout) {
-  const plot = layout.height - layout.margin.t - layout.margin.b;
+  const plot = plotPixels(layout);
   return [1 + (4 + STRIP_PIXELS * at) / plot, 1 + (STRIP_PIXELS * (at + 1)) / plot];
 }
 
@@ -223,9 +233,25 @@ function rule(value, color, dash) {
   return { type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: value, y1: value, line: { color, width: 1.3, dash }, layer: "below" };
 }
 
-function note(text, x, y, color, yref) {
-  return {
-    text, x, y, xref: "paper", yref, xanchor: "left", yanchor: yref === "y" ? "bottom" : "top", showarrow: false,
-    font: { size: 10, color },
-  };
+const nameOf = (bar) => bar.name ?? bar.kind;
+
+// *shares* of the height, moved until they are *gap* apart and none is above the top.
+function apart(shares, gap) {
+  const places = [...shares];
+  const upward = shares.map((_, at) => at).sort((a, b) => shares[a] - shares[b]);
+  let end = 0;
+  for (const at of upward) {
+    places[at] = Math.max(shares[at], end);
+    end = places[at] + gap;
+  }
+  end = 1;
+  for (const at of upward.reverse()) {
+    places[at] = Math.min(places[at], end);
+    end = places[at] - gap;
+  }
+  return places;
+}
+
+function note(text, x, y, color, yanchor) {
+  return { text, x, y, xref: "paper", yref: "paper", xanchor: "left", yanchor, showarrow: false, xshift: x ? 2 : 0, font: { size: 10, color } };
 }

@@ -70,7 +70,7 @@ def page(visit: Visit, server: ApiProcess) -> Page:
 
 def sequence_of(page: Page) -> int:
     text = page.locator("#sample").inner_text()
-    return int(text.split()[1].rstrip(","))
+    return int(text.split()[1].rstrip(",:"))
 
 
 def test_the_numbers_and_the_charts_go_on_by_themselves(page: Page) -> None:
@@ -80,6 +80,13 @@ def test_the_numbers_and_the_charts_go_on_by_themselves(page: Page) -> None:
     eventually(lambda: range_of(page)[1] > end + 1000, 60)
     assert page.locator("#verdict").inner_text() == "ok"
     assert page.title() == f"OK · shm-monitor {NAME}"
+
+
+def test_processes_have_names_and_ours_are_marked(page: Page) -> None:
+    ours = page.locator("#processes .own").filter(has_text="shm-monitor sampler")
+    ours.first.wait_for()
+
+    assert "chromium" in page.locator("#processes").inner_text()
 
 
 def test_dragging_across_a_chart_zooms_all_of_them_and_a_button_goes_back(page: Page) -> None:

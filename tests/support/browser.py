@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 import tempfile
@@ -101,3 +102,31 @@ def violations(page: Page) -> list[str]:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     found = axe.Axe().run(page).response["violations"]
     return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found]
+
+
+def hues(page: Page, png: bytes) -> list[int]:
+    """Return how many pixels of *png* are in each twelfth of the circle of colours; grey ones are in none."""
+    blank = page.context.new_page()
+    try:
+        counts: list[int] = blank.evaluate(
+            """async (data) => {
+                const picture = await createImageBitmap(await (await fetch(`data:image/png;base64,${data}`)).blob());
+                const canvas = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+                canvas.drawImage(picture, 0, 0);
+                const { data: pixels } = canvas.getImageData(0, 0, picture.width, picture.height);
+                const counts = new Array(12).fill(0);
+                for (let at = 0; at < pixels.length; at += 4) {
+                    const [red, green, blue] = pixels.slice(at, at + 3);
+                    const most = Math.max(red, green, blue);
+                    const spread = most - Math.min(red, green, blue);
+                    if (spread < 16) continue;
+                    const steps = [6 + (green - blue) / spread, 2 + (blue - red) / spread, 4 + (red - green) / spread];
+                    counts[Math.floor(2 * (steps[[red, green, blue].indexOf(most)] % 6))] += 1;
+                }
+                return counts;
+            }""",
+            base64.b64encode(png).decode(),
+        )
+        return counts
+    finally:
+        blank.close()

@@ -4,9 +4,10 @@ import { figure, heatmap } from "./figures.js";
 import { bytes, clock, element, fill, inUnit, percent, rate, say } from "./format.js";
 
 const TABLE_ROWS = 12;
+const AREA = "area"; // of a line: it is seen beside another one that is equal
 
 // What there is to show of *snapshot*:
-//   key, title, unit, lines: [[name, metric]], now, detail
+//   key, title, unit, lines: [[name, metric, AREA?]], now, detail
 //   limit: the name of the limit whose lines and episodes belong here; top: the least upper end of the scale
 //   parts: [name of the button, metrics] that are shown when somebody asks for them
 export function cardsOf(snapshot) {
@@ -35,7 +36,7 @@ function memoryCards({ memory, rolled }, named) {
   if (others.length) {
     cards.push({
       key: "memory-others", title: limited.length ? "Memory, other levels" : "Memory by level",
-      unit: "bytes", lines: others.map(([level, one]) => [scopeOf(level, one), `memory:${level}.usage_bytes`]),
+      unit: "bytes", lines: others.map(([level, one], at) => [scopeOf(level, one), `memory:${level}.usage_bytes`, ...(at ? [AREA] : [])]),
       now: bytes(others[0][1].usage_bytes), detail: `in ${scopeOf(...others[0])}`,
     });
   }
@@ -53,7 +54,7 @@ function gpuCards({ gpus }) {
     facts.push(gpu.memory_used_bytes === null ? "" : `${bytes(gpu.memory_used_bytes)} of ${bytes(gpu.memory_total_bytes)}`);
     return {
       key: `gpu:${gpu.instance}`, title: `GPU ${gpu.instance} ${gpu.name}`.trim(), unit: "percent", top: 100,
-      lines: [["utilization", `gpu:${gpu.instance}.utilization_percent`], ["memory", `gpu:${gpu.instance}.memory_percent`]],
+      lines: [["utilization", `gpu:${gpu.instance}.utilization_percent`], ["memory", `gpu:${gpu.instance}.memory_percent`, AREA]],
       limit: `gpu:${gpu.instance}`, otherLimit: `gpu-memory:${gpu.instance}`, now: percent(gpu.utilization_percent),
       detail: [...facts, ...(gpu.throttle_reasons ?? []).map((one) => `held down: ${one}`)].filter(Boolean).join(", "),
     };
@@ -64,7 +65,7 @@ function cpuCard({ cpu }) {
   const cores = Object.keys(cpu.core_percent);
   return {
     key: "cpu", title: "CPU", unit: "percent", top: 100, limit: "cpu", now: percent(cpu.cpu_percent),
-    lines: [["ours", "cpu.cpu_percent"], ["host", "cpu.host_cpu_percent"]],
+    lines: [["ours", "cpu.cpu_percent"], ["host", "cpu.host_cpu_percent", AREA]],
     detail: `${cpu.effective_count ?? "?"} of ${cpu.count ?? "?"} CPUs, load ${cpu.load_1?.toFixed(2) ?? "?"}`,
     parts: cores.length ? { name: "Cores", rows: cores.map((core) => [core, `cpu:${core}.core_percent`]) } : null,
   };
@@ -75,7 +76,7 @@ function stallCard({ stall }) {
     key: "stall", title: "Waiting (pressure stall)", unit: "percent", top: 10, now: percent(stall.memory_some_percent),
     detail: "of the time some task waited for memory",
     lines: [
-      ["memory", "stall.memory_some_percent"], ["memory, all tasks", "stall.memory_full_percent"],
+      ["memory", "stall.memory_some_percent"], ["memory, all tasks", "stall.memory_full_percent", AREA],
       ["cpu", "stall.cpu_some_percent"], ["io", "stall.io_some_percent"],
     ],
   };
@@ -85,7 +86,7 @@ function networkCard({ network }) {
   const names = Object.keys(network.interfaces);
   return {
     key: "network", title: "Network", unit: "bytes_per_second", limit: "network", now: rate(network.usage_bytes_per_second),
-    lines: [["in", "network.receive_bytes_per_second"], ["out", "network.transmit_bytes_per_second"]], top: 1024,
+    lines: [["in", "network.receive_bytes_per_second"], ["out", "network.transmit_bytes_per_second", AREA]], top: 1024,
     detail: `${rate(network.receive_bytes_per_second)} in, ${rate(network.transmit_bytes_per_second)} out`,
     parts: names.length
       ? {
@@ -98,11 +99,14 @@ function networkCard({ network }) {
   };
 }
 
+const sum = (one, other) => (one === null || other === null ? null : one + other);
+
 function diskCard({ disk }) {
   return {
-    key: "disk", title: "Disk", unit: "bytes_per_second", now: rate(disk.read_bytes_per_second), top: 1024,
-    lines: [["read", "disk.read_bytes_per_second"], ["written", "disk.write_bytes_per_second"]],
-    detail: disk.write_bytes_per_second === null ? "" : `read, ${rate(disk.write_bytes_per_second)} written`,
+    key: "disk", title: "Disk", unit: "bytes_per_second", top: 1024,
+    lines: [["read", "disk.read_bytes_per_second"], ["written", "disk.write_bytes_per_second", AREA]],
+    now: rate(sum(disk.read_bytes_per_second, disk.write_bytes_per_second)),
+    detail: `${rate(disk.read_bytes_per_second)} read, ${rate(disk.write_bytes_per_second)} written`,
   };
 }
 
@@ -117,7 +121,7 @@ export class Card {
     this.now = element("p", { parent: this.head, className: "now" });
     this.detail = element("p", { parent: this.root, className: "detail" });
     this.legend = element("p", { parent: this.root, className: "legend" });
-    this.chart = element("div", { parent: this.root, className: "chart linked", "aria-hidden": "true" });
+    this.chart = element("div", { parent: this.root, className: "chart", "aria-hidden": "true" });
     page.charts.add(this.chart, (theme) => this.figure(theme));
     this.foot = element("div", { parent: this.root, className: "foot" });
     if (card.parts) this.addParts(card.parts);
@@ -148,7 +152,7 @@ export class Card {
   addParts(parts) {
     this.parts = element("details", { parent: this.foot });
     element("summary", { parent: this.parts, text: parts.name });
-    this.partsChart = element("div", { parent: this.parts, className: "chart linked", role: "img", "aria-label": `${parts.name} over time` });
+    this.partsChart = element("div", { parent: this.parts, className: "chart", role: "img", "aria-label": `${parts.name} over time` });
     this.parts.addEventListener("toggle", () => {
       if (!this.parts.open) return this.page.charts.remove(this.partsChart);
       this.page.charts.add(this.partsChart, (theme) => this.partsFigure(theme));
@@ -171,6 +175,7 @@ export class Card {
     const headings = ["time", ...this.card.lines.map(([name]) => name)];
     if (this.columns.children.length !== headings.length) {
       this.columns.replaceChildren(...headings.map((text) => element("th", { text, scope: "col" })));
+      this.body.replaceChildren();
     }
     const [from, to] = store.range;
     const places = store.times.map((_, at) => at).filter((at) => store.times[at] >= from && store.times[at] <= to);
@@ -183,11 +188,8 @@ export class Card {
   }
 
   showLegend() {
-    const kinds = this.limits().flatMap((limit) => [
-      ["limit", limit.limit_value], ["target", limit.target], ["capacity", limit.capacity],
-    ]);
-    const texts = this.card.lines.length > 1 ? this.card.lines.map(([name], at) => [`series-${at % 6}`, name]) : [];
-    for (const [kind, value] of kinds) if (value !== null) texts.push([kind, `${kind} ${inUnit(value, this.card.unit)}`]);
+    const texts = this.card.lines.length > 1 ? this.card.lines.map(([name, , kind = ""], at) => [`series-${at % 6} ${kind}`, name]) : [];
+    for (const { kind, name, value } of this.bars()) texts.push([kind, `${name} ${inUnit(value, this.card.unit)}`]);
     const key = texts.join();
     if (this.legendKey === key) return;
     this.legendKey = key;
@@ -200,22 +202,33 @@ export class Card {
   }
 
   limits() {
-    const names = [this.card.limit, this.card.otherLimit];
-    return (this.page.store.newest?.limits ?? []).filter((one) => names.includes(one.limit));
+    const limits = this.page.store.newest?.limits ?? [];
+    return [this.card.limit, this.card.otherLimit].flatMap((name) => limits.find((one) => one.limit === name) ?? []);
+  }
+
+  // What the limits are now; those of the other limit say that they are of memory.
+  bars() {
+    return this.limits().flatMap((one) => {
+      const of = one.limit === this.card.otherLimit ? "memory " : "";
+      const values = { limit: one.limit_value, target: one.target, capacity: one.capacity };
+      return Object.entries(values).map(([kind, value]) => ({ kind, name: of + kind, value })).filter((bar) => bar.value !== null);
+    });
   }
 
   figure(theme) {
     const { store } = this.page;
-    const limits = this.limits();
+    const [limit] = this.limits();
     return figure({
-      unit: this.card.unit, range: this.rangeWith(limits[0]), clock: true, top: this.card.top ?? 0,
-      lines: this.card.lines.map(([name, metric]) => ({ name, times: store.times, values: store.column(metric) })),
-      bars: limits.flatMap((one) => [
-        { kind: "limit", value: one.limit_value }, { kind: "target", value: one.target }, { kind: "capacity", value: one.capacity },
-      ]),
-      forecast: forecastOf(store, limits[0]),
+      unit: this.card.unit, range: this.rangeWith(limit), clock: true, top: this.card.top ?? 0,
+      lines: this.lines(this.card.lines),
+      bars: this.bars(), forecast: forecastOf(store, limit),
       episodes: this.page.episodes.filter((one) => one.limit === this.card.limit || one.limit === this.card.otherLimit),
     }, theme);
+  }
+
+  lines(lines) {
+    const { store } = this.page;
+    return lines.map(([name, metric, kind]) => ({ name, isArea: kind === AREA, times: store.times, values: store.column(metric) }));
   }
 
   // A forecast is drawn into the time that has not come yet, a sixth of the width at most.
@@ -230,9 +243,7 @@ export class Card {
     const { store } = this.page;
     const chart = { unit: this.card.unit, range: store.range, clock: true, top: this.card.top ?? 0 };
     const { lines, rows } = this.card.parts;
-    if (lines) {
-      return figure({ ...chart, lines: lines.map(([name, metric]) => ({ name, times: store.times, values: store.column(metric) })) }, theme);
-    }
+    if (lines) return figure({ ...chart, lines: this.lines(lines) }, theme);
     return heatmap(rows.map(([name, metric]) => ({ name, values: store.column(metric) })), store.times, chart, theme);
   }
 }

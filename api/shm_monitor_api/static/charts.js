@@ -1,7 +1,7 @@
 // Draw charts with plotly.js, as often as drawing is cheap: a page that is left open must not heat a machine that
 // somebody else trains on. Without plotly.js there are tables, and lines without axes.
 
-import { OPTIONS, THEMES, fromAxis } from "./figures.js";
+import { OPTIONS, THEMES, fromAxis, onAxis } from "./figures.js";
 import { element } from "./format.js";
 
 const ALLOWED = 0.016; // of the time is spent on drawing while nobody does anything: 4.9 % of a core in all, 5.4 by 0.02
@@ -41,6 +41,7 @@ export class Charts {
     this.dirty = new Set();
     this.visible = new Set();
     this.stopped = false;
+    this.pointer = null; // the chart that it is over, and where in the window
     this.saved = SAVED_MS;
     this.savedAt = performance.now();
     this.observer = new IntersectionObserver((entries) => this.see(entries), { rootMargin: "80px" });
@@ -52,6 +53,8 @@ export class Charts {
     this.places.set(place, figureOf);
     this.dirty.add(place);
     this.observer.observe(place);
+    place.onpointermove = (event) => this.point({ place, x: event.clientX });
+    place.onpointerleave = () => this.point(null);
   }
 
   remove(place) {
@@ -112,6 +115,7 @@ export class Charts {
     const isNew = !place.classList.contains("js-plotly-plot");
     place.style.height = `${figure.layout.height}px`; // a window that changes its size asks for it
     globalThis.Plotly.react(place, figure.data, figure.layout, OPTIONS);
+    if (this.pointer) this.point(this.pointer); // its labels are gone, and the axis has moved
     if (isNew) this.listen(place);
     return undefined;
   }
@@ -122,24 +126,48 @@ export class Charts {
       if (range[0] !== undefined) this.onZoom(range.map((one) => fromAxis(one, true)));
     });
     place.on("plotly_doubleclick", () => this.onZoom(null));
-    place.on("plotly_hover", ({ points, event }) => event && this.hoverElsewhere(place, points[0].data.x[points[0].pointNumber]));
-    place.on("plotly_unhover", () => this.hoverElsewhere(place, null));
   }
 
-  // The same moment in the other charts.
-  hoverElsewhere(from, x) {
-    for (const place of this.visible) {
-      if (place === from || !place.classList.contains("linked") || !place.data) continue;
-      if (x === null) globalThis.Plotly.Fx.unhover(place);
-      else {
-        const points = place.data.flatMap((line, curveNumber) => {
-          const pointNumber = line.hoverinfo === "skip" ? -1 : line.x.indexOf(x);
-          return pointNumber < 0 ? [] : [{ curveNumber, pointNumber }];
-        });
-        if (points.length) globalThis.Plotly.Fx.hover(place, points);
+  // The moment under the *pointer* in all charts, once a frame: a line across each, and what was read then.
+  point(pointer) {
+    this.pointer = pointer;
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => {
+      const moment = pointer && momentAt(pointer);
+      for (const place of this.visible) {
+        cross(place, moment);
+        if (place.layout?.hovermode !== "x unified") continue;
+        if (moment === null) globalThis.Plotly.Fx.unhover(place);
+        else globalThis.Plotly.Fx.hover(place, { xval: onAxis(moment, true) });
       }
-    }
+    });
   }
+}
+
+// The time axis of *place*: where it begins, how long it is, in pixels, and its ends, in unix seconds.
+function axisOf(place) {
+  const { margin, xaxis } = place.layout;
+  const [from, to] = xaxis.range.map((one) => fromAxis(one, true));
+  return { begin: margin.l, length: place.clientWidth - margin.l - margin.r, from, to };
+}
+
+// The moment at *x* of the window in *place*; null beside the axis.
+function momentAt({ place, x }) {
+  if (!place.layout) return null;
+  const { begin, length, from, to } = axisOf(place);
+  const share = (x - place.getBoundingClientRect().left - begin) / length;
+  return share < 0 || share > 1 ? null : from + share * (to - from);
+}
+
+// Draw the line of *moment* across *place*, or none where *place* does not show that moment.
+function cross(place, moment) {
+  if (!place.layout) return;
+  const line = place.querySelector(":scope > .crosshair") ?? element("i", { parent: place, className: "crosshair" });
+  const { begin, length, from, to } = axisOf(place);
+  line.hidden = moment === null || moment < from || moment > to;
+  if (line.hidden) return;
+  const { t, b } = place.layout.margin;
+  Object.assign(line.style, { left: `${begin + (length * (moment - from)) / (to - from)}px`, top: `${t}px`, bottom: `${b}px` });
 }
 
 // Lines alone, where there is no plotly.js; unknown samples leave a gap.

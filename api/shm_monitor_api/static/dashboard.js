@@ -2,13 +2,14 @@
 
 import { Card, cardsOf } from "./cards.js";
 import { Charts, plotly } from "./charts.js";
-import { byId, clock, element, say } from "./format.js";
+import { byId, clock, element, sampleAge, say } from "./format.js";
 import { Locked, ask, listen, useToken } from "./link.js";
 import { Store } from "./store.js";
 import { episodesFigure, episodesOf, showEpisodes, showLimits, showReasons, showWorkers } from "./tables.js";
 import { WhatIf } from "./what-if.js";
 
 const SPANS = [[60, "1 min"], [300, "5 min"], [900, "15 min"], [3600, "1 h"], [0, "All"]];
+const CARD_PIXELS_MIN = 400;
 const EPISODES_PAUSE_MS = 1500; // the log is written after the sample
 
 class Page {
@@ -22,12 +23,15 @@ class Page {
     this.whatIf = new WhatIf(this);
     const timeline = byId("timeline");
     this.charts.add(timeline, (theme) => (this.store.newest ? episodesFigure(this, theme) : null));
+    new ResizeObserver(() => this.arrange()).observe(byId("cards"));
     this.addTools();
   }
 
   start() {
-    setInterval(() => this.showAge(), 1000);
-    setInterval(() => this.charts.pump(), 500);
+    setInterval(() => {
+      this.showAge();
+      this.charts.pump();
+    }, 500);
     byId("login").addEventListener("submit", (event) => this.unlock(event));
     this.connect();
   }
@@ -82,6 +86,15 @@ class Page {
         byId("cards").append(card.root);
       }
     }
+    this.arrange();
+  }
+
+  // As many columns as fit, and about as many cards in each row: one alone would be drawn as wide as the page.
+  arrange() {
+    const place = byId("cards");
+    const most = Math.max(1, Math.floor(place.clientWidth / CARD_PIXELS_MIN));
+    const rows = Math.ceil(this.cards.size / most);
+    place.style.setProperty("--columns", Math.ceil(this.cards.size / rows));
   }
 
   // Read the past of all that is shown.
@@ -124,11 +137,13 @@ class Page {
   }
 
   mark(trouble) {
+    const isNews = trouble !== this.trouble;
     this.trouble = trouble;
     this.charts.stopped = trouble !== "";
     byId("banner").hidden = trouble === "" || this.store.newest === null;
     say(byId("banner"), trouble && this.store.newest ? `No live sampler since ${clock(this.store.newest.sampled_at)}: ${trouble}` : trouble);
     document.body.classList.toggle("old", trouble !== "");
+    if (isNews) this.showTools();
     this.showAge();
   }
 
@@ -136,8 +151,7 @@ class Page {
     const { newest } = this.store;
     this.showVerdict(newest);
     if (newest === null) return;
-    const age = newest.age_seconds + (performance.now() - this.receivedAt) / 1000;
-    say(byId("sample"), `sample ${newest.sequence}, ${age.toFixed(1)} s ago, one every ${newest.interval_seconds} s`);
+    say(byId("sample"), sampleAge(newest, (performance.now() - this.receivedAt) / 1000, this.trouble !== ""));
     byId("injected").hidden = newest.injected.length === 0;
     say(byId("injected"), `Injected readings, false on purpose: ${newest.injected.join(", ")}`);
   }
@@ -204,7 +218,8 @@ class Page {
   }
 
   showTools() {
-    byId("live").setAttribute("aria-pressed", String(this.store.zoom === null));
+    byId("live").disabled = this.trouble !== "";
+    byId("live").setAttribute("aria-pressed", String(this.store.zoom === null && !this.trouble));
     for (const button of byId("spans").children) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.span) === this.store.span && !this.store.zoom));
     }

@@ -1,6 +1,8 @@
 // Numbers as people read them: bytes in steps of 1024, unknown where nothing is known. And elements made of text alone,
 // so that no name can become markup.
 
+const OFTEN = 0.8; // of the interval: a sample that came sooner was taken between two turns
+
 export const byId = (id) => document.getElementById(id);
 
 export function percent(value) {
@@ -32,8 +34,29 @@ export function inUnit(value, kind) {
   return kind.endsWith("percent") ? percent(value) : String(value);
 }
 
+// How long ago something was, in whole seconds: it is written twice a second.
+function ago(seconds) {
+  return seconds < 1 ? "less than 1 s ago" : `${seconds < 120 ? `${Math.floor(seconds)} s` : duration(seconds)} ago`;
+}
+
+// How old the newest sample is, *since* seconds after it came. While memory rises it is read more often than the rest.
+export function sampleAge({ sequence, age_seconds: age, interval_seconds: interval, sampler }, since, isLast) {
+  if (isLast) return `last sample ${sequence}, ${ago(age + since)}`;
+  const between = sampler.interval_seconds ?? interval;
+  if (between > OFTEN * interval) return `sample ${sequence}, ${ago(age + since)}, one every ${interval} s`;
+  const others = Object.entries(sampler.collectors).filter(([name]) => name !== "memory");
+  const rest = Math.min(interval, ...others.map(([, one]) => one.last_ok_age_seconds ?? interval));
+  const often = Number(between.toPrecision(1));
+  return `sample ${sequence}: memory ${ago(age + since)}, every ${often} s now; the rest ${ago(rest + since)}, every ${interval} s`;
+}
+
+// The time of the day as on the axes of the charts.
 export function clock(seconds) {
-  return new Date(seconds * 1000).toLocaleTimeString();
+  return new Date(seconds * 1000).toLocaleTimeString("en-GB");
+}
+
+export function day(seconds) {
+  return new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "2-digit", month: "short" });
 }
 
 export function element(kind, { className = "", text = "", parent = null, ...attributes } = {}) {
@@ -50,17 +73,20 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// The rows of a table. Each of *rows* is a list of cells: texts, or {text, className}; the first one is its heading.
+// The rows of a table. Each of *rows* is a list of cells: texts, or {text, className}; the first one is its heading. A
+// cell has the class of its column too. What did not change is not written again.
 export function fill(body, rows) {
-  body.replaceChildren(
-    ...rows.map((cells) => {
-      const row = element("tr");
-      cells.forEach((cell, at) => {
-        const { text, className = "" } = typeof cell === "object" && cell !== null ? cell : { text: cell };
-        const made = element(at ? "td" : "th", { parent: row, className, text: String(text ?? "") });
-        if (!at) made.scope = "row";
-      });
-      return row;
-    }),
-  );
+  const columns = body.parentNode.tHead.rows[0].cells;
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  rows.forEach((cells, y) => {
+    const row = body.rows[y] ?? body.insertRow();
+    cells.forEach((cell, x) => {
+      const { text, className = "" } = typeof cell === "object" && cell !== null ? cell : { text: cell };
+      // A narrow window shows the heading of the column in each cell.
+      const made = row.cells[x] ?? element(x ? "td" : "th", { parent: row, "data-heading": columns[x].textContent, ...(x ? {} : { scope: "row" }) });
+      const classes = `${columns[x].className} ${className}`.trim();
+      if (made.className !== classes) made.className = classes;
+      say(made, String(text ?? ""));
+    });
+  });
 }

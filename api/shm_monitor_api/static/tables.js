@@ -1,7 +1,7 @@
 // The tables of the page, why work is to be shed, and when it was.
 
 import { timeline } from "./figures.js";
-import { byId, bytes, clock, duration, element, fill, inUnit, percent } from "./format.js";
+import { byId, bytes, clock, day, duration, element, fill, inUnit, percent, say } from "./format.js";
 
 const EPISODES_SHOWN = 50;
 
@@ -35,19 +35,31 @@ export function showLimits(limits) {
 
 export function showWorkers(snapshot) {
   const present = [...snapshot.present].sort((a, b) => b.held_bytes - a.held_bytes);
-  const processes = snapshot.workers.processes;
+  const { count, processes } = snapshot.workers;
+  const process = (pid) => nameOf(processes.find((one) => one.pid === pid));
   byId("present-part").hidden = present.length === 0;
-  byId("present-count").textContent = present.length;
+  say(byId("present-count"), String(present.length));
   fill(
     byId("present"),
     present.map((one) => [
-      one.pid, bytes(one.held_bytes), `${one.share.toFixed(1)} x`,
+      one.pid, process(one.pid), bytes(one.held_bytes), `${one.share.toFixed(1)} x`,
       { text: one.request_bytes ? `${bytes(one.request_bytes)}, round ${one.round_number}` : "", className: one.request_bytes ? "prune" : "" },
     ]),
   );
   byId("processes-part").hidden = processes.length === 0;
-  byId("processes-count").textContent = snapshot.workers.count ?? processes.length;
-  fill(byId("processes"), processes.map((one) => [one.pid, percent(one.cpu_percent), bytes(one.rss_bytes), one.pss_bytes === null ? "" : bytes(one.pss_bytes)]));
+  say(byId("processes-count"), String(count ?? processes.length));
+  fill(
+    byId("processes"),
+    processes.map((one) => [
+      one.pid, nameOf(one), percent(one.cpu_percent), bytes(one.rss_bytes), one.pss_bytes === null ? "" : bytes(one.pss_bytes),
+    ]),
+  );
+}
+
+// What a process is, and whose where it is another user's; those of shm-monitor itself are faint.
+function nameOf(process) {
+  const { name = "", user = "" } = process ?? {};
+  return { text: user ? `${name} (${user})` : name, className: name.startsWith("shm-monitor") ? "own" : "" };
 }
 
 // Episodes out of the events of the log: [{limit, begin, end, level, reasons, peak, unit}], oldest first.
@@ -87,7 +99,7 @@ export function showEpisodes(episodes, now) {
   fill(
     byId("episodes"),
     rows.map((one) => [
-      new Date(one.begin * 1000).toLocaleString(), one.limit, { text: one.level, className: one.level }, one.reasons.join(", "),
+      `${day(one.begin)} ${clock(one.begin)}`, one.limit, { text: one.level, className: one.level }, one.reasons.join(", "),
       inUnit(one.peak, one.unit), lasted(one, now), one.injected ? "injected" : "",
     ]),
   );
