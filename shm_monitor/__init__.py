@@ -12,10 +12,10 @@ _HOMES = {
     "BoundedExecutor": "acting.pools",
     "HostRanks": "acting.ranks",
     "bounded_map": "acting.bounded_map",
-    "calm": "acting.calm",
-    "calm_async": "acting.calm",
-    "throttle": "acting.calm",
-    "when_pressed": "acting.calm",
+    "calm": "acting.wait_for_calm",
+    "calm_async": "acting.wait_for_calm",
+    "throttle": "acting.wait_for_calm",
+    "when_pressed": "acting.wait_for_calm",
     "Episode": "worker.episode",
     "Explanation": "worker.explanation",
     "Governor": "acting.governor",
@@ -51,15 +51,15 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from shm_monitor.acting.bounded_map import bounded_map as bounded_map
-    from shm_monitor.acting.calm import calm as calm
-    from shm_monitor.acting.calm import calm_async as calm_async
-    from shm_monitor.acting.calm import throttle as throttle
-    from shm_monitor.acting.calm import when_pressed as when_pressed
     from shm_monitor.acting.governor import Governor as Governor
     from shm_monitor.acting.microbatch import MicroBatch as MicroBatch
     from shm_monitor.acting.pools import BoundedExecutor as BoundedExecutor
     from shm_monitor.acting.ranks import AgreedVerdict as AgreedVerdict
     from shm_monitor.acting.ranks import HostRanks as HostRanks
+    from shm_monitor.acting.wait_for_calm import calm as calm
+    from shm_monitor.acting.wait_for_calm import calm_async as calm_async
+    from shm_monitor.acting.wait_for_calm import throttle as throttle
+    from shm_monitor.acting.wait_for_calm import when_pressed as when_pressed
     from shm_monitor.config.resource import ResourceConfig as ResourceConfig
     from shm_monitor.errors import AlreadyRunningError as AlreadyRunningError
     from shm_monitor.errors import ConfigError as ConfigError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
+import pickle
 import select
 import signal
 import subprocess
@@ -262,30 +262,20 @@ with ResourceManager(config) as manager:
     assert output_of(code, name) == "live"
 
 
-def test_a_manager_has_everything_a_reader_has() -> None:
-    of_a_reader = {key: value for key, value in vars(Reader).items() if not key.startswith("_")}
-
-    assert set(of_a_reader) <= set(dir(ResourceManager))
-    for key, value in of_a_reader.items():
-        if callable(value) and key != "close":
-            assert inspect.signature(value) == inspect.signature(getattr(ResourceManager, key)), key
-
-
-def test_a_manager_answers_as_its_reader_does(light: LightSamplers, name: str) -> None:
+def test_a_manager_is_a_reader_and_answers_as_any_other(light: LightSamplers, name: str) -> None:
     started = light.one(name, interval_seconds=3600.0, stale_after_seconds=7200.0)  # one sample, which both see
-    with ResourceManager(fast(name), watch="cpu") as manager:
-        snapshot = manager.snapshot()
-        assert (snapshot.name, snapshot.sequence > 0, snapshot.stale) == (name, True, False)
-        assert manager.explain() == manager.reader.explain()
-        assert manager.reasons() == manager.reader.reasons()
-        assert manager.headroom() == manager.reader.headroom()
-        assert manager.shed_fraction() == manager.reader.shed_fraction()
-        assert manager.history().sequences
-        assert manager.age() < 60.0
+    with ResourceManager(fast(name), watch="cpu") as manager, attach(name, watch="cpu") as reader:
+        assert isinstance(manager, Reader)
+        assert manager.reader is manager
+        assert manager.snapshot().sequence == reader.snapshot().sequence
+        assert manager.explain() == reader.explain()
+        assert (manager.should_prune(), manager.reasons()) == (reader.should_prune(), reader.reasons())
+        assert manager.headroom() == reader.headroom()
         assert manager.wait(0.01) is False
         assert asyncio.run(manager.changed(0.01)) is False
-        assert manager.view() is manager.reader.view()
-        assert manager.flag_address == manager.reader.flag_address
+        unpickled = pickle.loads(pickle.dumps(manager))
+        assert (type(unpickled), unpickled.name) == (Reader, name)
+        unpickled.close()
     end(started.pid, signal.SIGTERM)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 import shm_monitor as sm
 from shm_monitor.segment import episode_file
 from shm_monitor.snapshot.episode_log import read as read_episodes
-from shm_monitor.worker import absent
+from shm_monitor.worker import without_sampler
 from shm_monitor_api import bodies, problems
 from shm_monitor_api.guard import HEADERS
 from shm_monitor_api.listeners import NAME_HEADER
@@ -174,7 +174,7 @@ class DataRoutes:
             inode, size = episode_file.state_of(self._reader.name)
             if not size:
                 raise
-            reading = Reading(absent.snapshot(error))
+            reading = Reading(without_sampler.snapshot(self._reader, error))
             reading.etag = f'W/"log-{inode}-{size}"'
             return reading
 

@@ -16,7 +16,7 @@ from collections import deque
 from itertools import repeat
 
 from shm_monitor.acting.governor import Governor
-from shm_monitor.acting.outstanding import Outstanding
+from shm_monitor.acting.pending_futures import PendingFutures
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.worker.outlook import Outlook
 
@@ -44,7 +44,7 @@ class Admission:
         places: taking one is entering, as long as neither the time of *next_look* has come nor *ask* says True.
         next_look: by the clock.
         ask: whether it presses.
-        outstanding: tasks that are looked at; of others ``leave`` has to be called.
+        pending: tasks that are looked at; of others ``leave`` has to be called.
         task_bytes: what a task was seen to take; 0 as long as nothing was.
     """
 
@@ -58,7 +58,7 @@ class Admission:
     ) -> None:
         """Let in at most *limit*, and *min_running* whatever presses."""
         self.task_bytes = 0.0
-        self.outstanding = Outstanding()
+        self.pending = PendingFutures()
         self._reader = reader
         self.ask = reader.should_prune
         self._limit = limit
@@ -138,7 +138,7 @@ class Admission:
         longest = FIRST_WAIT_SECONDS
         try:
             while True:
-                self.outstanding.call_at_end(self._wake)
+                self.pending.call_at_end(self._wake)
                 if must_not_wait() or self._has_room():
                     self._take()
                     return True
@@ -171,7 +171,7 @@ class Admission:
         ended = len(self._ended)
         for _ in range(ended):
             self._ended.popleft()
-        ended += self.outstanding.take_ended() if every_end else self.outstanding.take_first_ended()
+        ended += self.pending.take_ended() if every_end else self.pending.take_first_ended()
         self._counted += taken - ended
         if ended:
             self._learn_from_ends(ended)

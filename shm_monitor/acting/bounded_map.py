@@ -16,8 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from queue import Empty, SimpleQueue
 
 from shm_monitor.acting.admission import Admission
-from shm_monitor.acting.calm import of_memory
 from shm_monitor.acting.pools import AHEAD, chunks_of, run_chunk
+from shm_monitor.acting.wait_for_calm import of_memory
 from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from weakref import ref
 
 from shm_monitor.acting.admission import Admission
-from shm_monitor.acting.calm import of_memory
+from shm_monitor.acting.wait_for_calm import of_memory
 from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class BoundedExecutor(Executor):
         self._submit = self._inner_submit()
         # These two hold a future until it is done, so that looking at it is enough.
         self._is_looked_at = isinstance(executor, ProcessPoolExecutor | ThreadPoolExecutor)
-        self._look_at = self._admission.outstanding.add
+        self._look_at = self._admission.pending.add
 
     @property
     def running(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from shm_monitor.acting.calm import throttle
+from shm_monitor.acting.wait_for_calm import throttle
 from shm_monitor.errors import MissingDependencyError
 
 try:

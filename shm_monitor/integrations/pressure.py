@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shm_monitor.errors import MonitorError
 from shm_monitor.schema import Level
 from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.waiting import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,13 +53,13 @@ class Pressure:
 
     def wait(self, max_wait: float, *, is_over: Callable[[], bool] = lambda: False, doing: str = "waiting") -> bool:
         """Block until it is calm, *is_over*, or *max_wait* seconds have passed; return whether it is calm."""
-        deadline = time.monotonic() + max_wait
-        while self(doing):
-            left = deadline - time.monotonic()
-            if left <= 0 or is_over():
+        for seconds in slices(max_wait, LOOK_SECONDS):
+            if not self(doing):
+                return True
+            if is_over():
                 return False
-            self.reader.wait(min(left, LOOK_SECONDS))
-        return True
+            self.reader.wait(seconds)
+        return False
 
     def level(self) -> Level:
         """Return the level of the watched limits; OK where it cannot be asked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shm_monitor.errors import CorruptError, NotReadyError
+from shm_monitor.errors import CorruptError, NotReadyError, SegmentError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment import layout
 from shm_monitor.segment.layout import COLLECTOR_STRIDE, COLLECTORS_OFFSET, SLOT_HEAD, WORD_BYTES, SlotLayout
@@ -149,3 +149,11 @@ class View:
         if slot.stride != header.slot_stride or not fits:
             raise CorruptError(self.name, f"slots of {header.slot_stride} bytes, its schema needs {slot.stride}")
         return schema, slot
+
+
+def view_of(name: str) -> View | None:
+    """Return the segment of *name*; None where there is none that can be read."""
+    try:
+        return View(name)
+    except SegmentError:
+        return None

@@ -16,11 +16,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from shm_monitor.errors import AlreadyRunningError, MonitorError, SegmentError
+from shm_monitor.errors import AlreadyRunningError, MonitorError
 from shm_monitor.segment import layout, names, side_files
 from shm_monitor.segment.lock import holder_of
 from shm_monitor.segment.status import LIVE, STALE, state_of
-from shm_monitor.segment.view import View
+from shm_monitor.segment.view import view_of
 from shm_monitor.supervision.keeper import BACKOFF_SECONDS
 
 if TYPE_CHECKING:
@@ -229,15 +229,8 @@ class Heir:
                 os.close(fd)
 
 
-def _view_of(name: str) -> View | None:
-    try:
-        return View(name)
-    except SegmentError:
-        return None
-
-
 def _live_sampler(name: str) -> Sampler | None:
-    view = _view_of(name)
+    view = view_of(name)
     if view is None or state_of(view) != LIVE:
         return None
     return Sampler(view.word(layout.PID_OFFSET), view.word(layout.START_TICKS_OFFSET))
@@ -245,7 +238,7 @@ def _live_sampler(name: str) -> Sampler | None:
 
 def _died(name: str) -> bool:
     """Say whether the sampler of *name* ended without stopping cleanly: its segment stays and says so."""
-    view = _view_of(name)
+    view = view_of(name)
     return view is not None and state_of(view) == STALE
 
 

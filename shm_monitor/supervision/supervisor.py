@@ -13,18 +13,20 @@ import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from shm_monitor.errors import AlreadyRunningError, MissingDependencyError, MonitorError, SamplerError, SegmentError
+from shm_monitor.errors import AlreadyRunningError, MissingDependencyError, MonitorError, SamplerError
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import DIED
 from shm_monitor.segment.removal import remove_left_behind
 from shm_monitor.segment.status import STALE, beat_age_ns, state_of
-from shm_monitor.segment.view import View
+from shm_monitor.segment.view import view_of
 from shm_monitor.supervision.handshake import Order, Report, decode_report, error_of, send_order
 from shm_monitor.supervision.keeper import Keeper, Next, close_pipes
 from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from shm_monitor.segment.view import View
 
 _log = logging.getLogger("shm_monitor.supervisor")
 
@@ -183,7 +185,7 @@ class Supervisor(Keeper):
         """Return when *process* ended or a stop is asked for; kill it when it hangs."""
         view: View | None = None
         while not self._stopping.wait(POLL_SECONDS):
-            view = view or _view_of(self._name)
+            view = view or view_of(self._name)
             if process.poll() is not None:
                 return self._tell_end(process, view)
             if view is not None and state_of(view) == STALE and not _is_ending(process, view):
@@ -231,13 +233,6 @@ def _send(process: subprocess.Popen[bytes], order: Order) -> None:
         raise SamplerError("the sampler has no standard input")
     with contextlib.suppress(BrokenPipeError):  # it ended at once: its missing report says so
         send_order(process.stdin.fileno(), order)
-
-
-def _view_of(name: str) -> View | None:
-    try:
-        return View(name)
-    except SegmentError:
-        return None
 
 
 def _is_ending(process: subprocess.Popen[bytes], view: View) -> bool:

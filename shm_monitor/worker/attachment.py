@@ -15,7 +15,7 @@ from shm_monitor.segment.flags import FIRST_PRESSING, HOT_BYTE, level_number, pr
 from shm_monitor.segment.mapping import identity
 from shm_monitor.segment.status import LIVE, beat_age_ns, state_of, state_of_error
 from shm_monitor.segment.view import View
-from shm_monitor.worker.questions import Questions, questions
+from shm_monitor.worker.hot_path import Questions, questions
 from shm_monitor.worker.watching import MANY, OVERALL, flag_count, flag_indices, known_indices
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from shm_monitor.segment.address import HotByte
-    from shm_monitor.worker.mourning import Mourning
+    from shm_monitor.worker.grace_period import GracePeriod
+    from shm_monitor.worker.hot_path import Flags
     from shm_monitor.worker.presence import Presence
-    from shm_monitor.worker.questions import Flags
 
     OnStale = Literal["never", "always", "hold", "raise"]
 
@@ -61,7 +61,7 @@ class Attachment:
         self._view: View | None = None
         self._next_look = 0.0
         self._warned_of: object = None
-        self._mourning: Mourning | None = None
+        self._grace_period: GracePeriod | None = None
         self._closed = False
         self._room = 0
         self._bind: Callable[[Flags, HotByte | None], None] = _nothing
@@ -184,7 +184,7 @@ class Attachment:
         self.trouble = NotFoundError(self.name, "(closed reader)")
 
     def decide(self) -> bool:
-        """Answer where no hot byte can: dead, stopped, retired, taken over, never there, or told by the clock alone."""
+        """Slow path: decide when the flag byte alone is not enough, as without a live sampler."""
         self.settled_until = 0.0
         words = self.live_words()
         if words is not None:
@@ -283,19 +283,19 @@ class Attachment:
         self._warn_once()
         if self.on_stale == "always":
             return FIRST_PRESSING
-        if self._view is not None and (self.on_stale == "hold" or self._is_in_mourning(self._view)):
+        if self._view is not None and (self.on_stale == "hold" or self._is_in_grace_period(self._view)):
             return max(level_number(self._view.flag(index)) for index in self._asked)
         return 0
 
-    def _is_in_mourning(self, view: View) -> bool:
+    def _is_in_grace_period(self, view: View) -> bool:
         """Say whether the last verdict goes on for now, because memory was short when the sampler died."""
-        if self._mourning is None:
+        if self._grace_period is None:
             try:
-                from shm_monitor.worker.mourning import Mourning  # which only a worker without a sampler pays
+                from shm_monitor.worker.grace_period import GracePeriod  # which only a worker without a sampler pays
             except OSError:  # no descriptor left to read it by
                 return False
-            self._mourning = Mourning()
-        return self._mourning.lasts(view)
+            self._grace_period = GracePeriod()
+        return self._grace_period.lasts(view)
 
     def _age_or_zero(self) -> float:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 
 from shm_monitor.light import TYPE_CHECKING
 
@@ -23,24 +22,28 @@ SLICE_SECONDS = 0.5
 
 def wait_for_calm(reader: Reader, max_wait: float | None) -> bool:
     """Wait until *reader* says that nothing presses, at most *max_wait* seconds; return whether it does."""
-    deadline = None if max_wait is None else time.monotonic() + max_wait
-    while reader.should_prune():
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return False
-        reader.wait(SLICE_SECONDS if left is None else min(left, SLICE_SECONDS))
-    return True
+    if not reader.should_prune():
+        return True
+    from shm_monitor.worker.waiting import slices
+
+    for seconds in slices(max_wait, SLICE_SECONDS):
+        reader.wait(seconds)
+        if not reader.should_prune():
+            return True
+    return False
 
 
 async def wait_for_calm_async(reader: Reader, max_wait: float | None) -> bool:
     """Do the same in an event loop."""
-    deadline = None if max_wait is None else time.monotonic() + max_wait
-    while reader.should_prune():
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return False
-        await reader.changed(SLICE_SECONDS if left is None else min(left, SLICE_SECONDS))
-    return True
+    if not reader.should_prune():
+        return True
+    from shm_monitor.worker.waiting import slices
+
+    for seconds in slices(max_wait, SLICE_SECONDS):
+        await reader.changed(seconds)
+        if not reader.should_prune():
+            return True
+    return False
 
 
 def paused_while_pressed(reader: Reader, max_wait: float | None) -> Callable[[Callable[P, R]], Callable[P, R]]:

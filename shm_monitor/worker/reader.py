@@ -16,11 +16,12 @@ from shm_monitor.worker.attachment import Attachment
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import ParamSpec, Self, TypeVar
+    from typing import Concatenate, ParamSpec, Self, TypeVar
 
     from shm_monitor.segment.view import View
     from shm_monitor.snapshot.decoder import Decoder
     from shm_monitor.snapshot.structs import Present, Snapshot
+    from shm_monitor.worker.attachment import OnStale
     from shm_monitor.worker.episode import Episode
     from shm_monitor.worker.explanation import Explanation
     from shm_monitor.worker.history import History
@@ -31,6 +32,26 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     R = TypeVar("R")
+
+
+def _or_without_sampler(method: Callable[Concatenate[Reader, P], R]) -> Callable[Concatenate[Reader, P], R]:
+    """Have *method* return what ``without_sampler`` has by its name, where no sampler is and none is required."""
+
+    def asked(reader: Reader, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(reader, *args, **kwargs)
+        except SegmentError as error:
+            if reader.required:
+                raise
+            from shm_monitor.worker import without_sampler
+
+            stand_in: Callable[Concatenate[Reader, SegmentError, P], R] = getattr(without_sampler, method.__name__)
+            return stand_in(reader, error, *args, **kwargs)
+
+    # As functools.wraps, which a worker that only asks should_prune() would load for this alone.
+    asked.__name__, asked.__qualname__, asked.__doc__ = method.__name__, method.__qualname__, method.__doc__
+    asked.__wrapped__ = method  # type: ignore[attr-defined] # what inspect follows
+    return asked
 
 
 class Reader:
@@ -71,6 +92,11 @@ class Reader:
         self.should_prune, self.level = asked.should_prune, asked.level
         self.shed_fraction, self.reasons = asked.shed_fraction, asked.reasons
 
+    @property
+    def on_stale(self) -> OnStale:
+        """What the reader answers while no sampler is alive: never, always, hold or raise."""
+        return self._attachment.on_stale
+
     def view(self) -> View:
         """Return the segment as it is now, after looking again where the old one is gone.
 
@@ -79,6 +105,7 @@ class Reader:
         """
         return self._attachment.view()
 
+    @_or_without_sampler
     def snapshot(self) -> Snapshot:
         """Return one consistent sample of everything. 10 us for about 64 metrics; the first one loads msgspec.
 
@@ -88,16 +115,6 @@ class Reader:
         Raises:
             SegmentError: there is no sample to be had, and one is *required*.
         """
-        try:
-            return self._decoded()
-        except SegmentError as error:
-            if self.required:
-                raise
-            from shm_monitor.worker import absent
-
-            return absent.snapshot(error)
-
-    def _decoded(self) -> Snapshot:
         view, live = self._attachment.look()
         decoder = self._decoder
         if decoder is None or decoder[0] is not view:
@@ -117,6 +134,7 @@ class Reader:
         )
         return _named(snapshot, self.name)
 
+    @_or_without_sampler
     def explain(self) -> Explanation:
         """Return why: each reason that holds on the watched limits, with the numbers as they were when it was set.
 
@@ -125,19 +143,13 @@ class Reader:
         """
         from shm_monitor.worker.explanation import explain
 
-        try:
-            view, live = self._attachment.look()
-            sample = view.sample()
-            injected = _injected(self.name) if sample.verdict & INJECTED_BEFORE else ()
-            found = explain(sample, view, self._attachment.indices, stale=not live, injected=injected)
-            return found if self._attachment.presence is None else found.of_worker(self.request(), self.level())
-        except SegmentError as error:
-            if self.required:
-                raise
-            from shm_monitor.worker import absent
+        view, live = self._attachment.look()
+        sample = view.sample()
+        injected = _injected(self.name) if sample.verdict & INJECTED_BEFORE else ()
+        found = explain(sample, view, self._attachment.indices, stale=not live, injected=injected)
+        return found if self._attachment.presence is None else found.of_worker(self.request(), self.level())
 
-            return absent.explanation(error)
-
+    @_or_without_sampler
     def headroom(self) -> Headroom:
         """Return how much is left of the watched limit that has the least: of its capacity, else of its limit.
 
@@ -146,15 +158,8 @@ class Reader:
         """
         from shm_monitor.worker.limits import headroom
 
-        try:
-            view = self.view()
-            return headroom(view.sample(), view, self._attachment.indices)
-        except SegmentError:
-            if self.required:
-                raise
-            from shm_monitor.worker import absent
-
-            return absent.headroom()
+        view = self.view()
+        return headroom(view.sample(), view, self._attachment.indices)
 
     def present(self, weight: float = 1.0, *, sheddable_bytes: int | None = None) -> None:
         """Have this process seen by the sampler, and asked for its part alone. Again only to say something new.
@@ -250,6 +255,7 @@ class Reader:
 
         return outlook(self._attachment)
 
+    @_or_without_sampler
     def history(
         self, metrics: Sequence[str] | None = None, *, seconds: float | None = None, since: int = 0, step: int = 1
     ) -> History:
@@ -261,15 +267,8 @@ class Reader:
         """
         from shm_monitor.worker.history import history
 
-        try:
-            view = self.view()
-            return history(view, metrics=metrics, seconds=seconds, since=since, step=step, strict=self.required)
-        except SegmentError:
-            if self.required:
-                raise
-            from shm_monitor.worker import absent
-
-            return absent.history(metrics)
+        view = self.view()
+        return history(view, metrics=metrics, seconds=seconds, since=since, step=step, strict=self.required)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the answer of ``should_prune`` or the level changes; return whether it did.
@@ -288,6 +287,7 @@ class Reader:
         return await changed(self._attachment, timeout)
 
     @property
+    @_or_without_sampler
     def flag_address(self) -> int:
         """The address of the first watched hot byte, for ``shm_monitor.kernels.should_prune_at``.
 
@@ -299,14 +299,7 @@ class Reader:
         Raises:
             SegmentError: there is no sampler, and one is *required*.
         """
-        try:
-            return self._attachment.hot_address()
-        except SegmentError:
-            if self.required:
-                raise
-            from shm_monitor.worker import absent
-
-            return absent.flag_address(is_set=self._attachment.on_stale in {"always", "raise"})
+        return self._attachment.hot_address()
 
     def status(self) -> Status:
         """Return the state of the sampler, with the age of its last turn and how its collectors are doing."""
@@ -316,18 +309,14 @@ class Reader:
         except SegmentError as error:
             return Status(self.name, state_of_error(error), str(error))
 
+    @_or_without_sampler
     def age(self) -> float:
         """Return how many seconds ago the sampling loop last turned; infinite where none did and none is *required*.
 
         Raises:
             SegmentError: there is no sampler to ask, and one is *required*.
         """
-        try:
-            return beat_age_ns(self.view()) / 1e9
-        except SegmentError:
-            if self.required:
-                raise
-            return float("inf")
+        return beat_age_ns(self.view()) / 1e9
 
     def close(self) -> None:
         """Let go; the mapping goes with its last user. The reader then answers as if its sampler were gone."""

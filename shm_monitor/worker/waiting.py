@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from shm_monitor.errors import SegmentError
 from shm_monitor.segment import futex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from shm_monitor.worker.attachment import Attachment
 
@@ -20,30 +20,36 @@ POLL_SECONDS = 0.02
 ASYNC_POLL_SECONDS = 0.05
 
 
+def slices(timeout: float | None, longest: float) -> Iterator[float]:
+    """Yield how many seconds to wait before each further look, *longest* at most and *timeout* in all; 0 at the end."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    left = math.inf
+    while left > 0:
+        left = max(deadline - time.monotonic(), 0.0)
+        yield min(left, longest)
+
+
 def wait(attachment: Attachment, timeout: float | None) -> bool:
     """Return True once the level of *attachment* differs from now, False after *timeout* seconds."""
     before = attachment.level()
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
+    for seconds in slices(timeout, SLICE_SECONDS):
         words = _words(attachment)
         if attachment.level() != before:
             return True
-        left = SLICE_SECONDS if deadline is None else min(deadline - time.monotonic(), SLICE_SECONDS)
-        if left <= 0:
-            return False
-        _sleep(words, left)
+        _sleep(words, seconds)
+    return False
 
 
 async def changed(attachment: Attachment, timeout: float | None) -> bool:
     """Do the same in an event loop, without a thread."""
+    import asyncio  # 7 MB, which a worker that waits without a loop does not pay
+
     before = attachment.level()
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while attachment.level() == before:
-        left = ASYNC_POLL_SECONDS if deadline is None else min(deadline - time.monotonic(), ASYNC_POLL_SECONDS)
-        if left <= 0:
-            return False
-        await asyncio.sleep(left)
-    return True
+    for seconds in slices(timeout, ASYNC_POLL_SECONDS):
+        if attachment.level() != before:
+            return True
+        await asyncio.sleep(seconds)
+    return False
 
 
 def _words(attachment: Attachment) -> Sequence[tuple[int, int]]:

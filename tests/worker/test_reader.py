@@ -137,7 +137,7 @@ def test_a_reader_without_a_sampler_looks_five_times_a_second_at_most(
     with attach(name, timeout=0.0, required=False) as reader:
         monkeypatch.setattr(attachment, "View", counted)
         now = [1000.0]
-        for clock in ("attachment.time.monotonic", "questions.monotonic"):
+        for clock in ("attachment.time.monotonic", "hot_path.monotonic"):
             monkeypatch.setattr(f"shm_monitor.worker.{clock}", lambda: now[0])
         for _ in range(50):
             now[0] += 0.1

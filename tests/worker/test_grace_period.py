@@ -9,8 +9,8 @@ import pytest
 from shm_monitor.schema import Level
 from shm_monitor.segment.view import View
 from shm_monitor.worker.attaching import attach
+from shm_monitor.worker.grace_period import GracePeriod
 from shm_monitor.worker.injecting import inject
-from shm_monitor.worker.mourning import Mourning
 from tests.support.light_sampler import end
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.waiting import wait_until
@@ -39,18 +39,18 @@ def test_a_killed_sampler_under_pressure_is_answered_for_one_period_and_then_cal
 
 
 @pytest.mark.parametrize("level", [Level.WARN, Level.PRUNE])
-def test_mourning_lasts_one_observation_period_from_the_first_look(
+def test_the_grace_period_lasts_one_observation_period_from_the_first_look(
     name: str, make_bench: Callable[..., Bench], level: Level
 ) -> None:
     make_bench(name, period_seconds=5.0, dead=True).publish(level)
     now = [100.0]
-    mourning, view = Mourning(lambda: now[0]), View(name)
+    grace_period, view = GracePeriod(lambda: now[0]), View(name)
 
-    assert mourning.lasts(view)
+    assert grace_period.lasts(view)
     now[0] += 4.99
-    assert mourning.lasts(view)
+    assert grace_period.lasts(view)
     now[0] += 0.01
-    assert not mourning.lasts(view)
+    assert not grace_period.lasts(view)
 
 
 def test_a_warning_holds_no_worker_back(name: str, make_bench: Callable[..., Bench]) -> None:
@@ -61,7 +61,7 @@ def test_a_warning_holds_no_worker_back(name: str, make_bench: Callable[..., Ben
         assert not reader.should_prune()
 
 
-def test_a_death_in_calm_times_and_one_over_another_limit_are_not_mourned(
+def test_a_death_in_calm_times_and_one_over_another_limit_have_none(
     name: str, make_bench: Callable[..., Bench]
 ) -> None:
     bench = make_bench(name, period_seconds=5.0, dead=True)
@@ -71,7 +71,7 @@ def test_a_death_in_calm_times_and_one_over_another_limit_are_not_mourned(
             assert not reader.should_prune()
 
 
-def test_a_clean_stop_is_not_mourned(name: str, make_bench: Callable[..., Bench]) -> None:
+def test_a_clean_stop_has_none(name: str, make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(name, period_seconds=5.0)
     bench.publish(Level.CRITICAL)
     with attach(name) as reader:

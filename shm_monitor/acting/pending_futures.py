@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HAS_ENDED = {"PENDING": False, "RUNNING": False, "FINISHED": True, "CANCELLED": True, "CANCELLED_AND_NOTIFIED": True}
 
 
-class Outstanding:
+class PendingFutures:
     """Futures that their executor holds until they are done: one that is gone is done, and no result is kept here.
 
     Attributes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shm_monitor.segment.view import View
 
 
-class Mourning:
+class GracePeriod:
     """What one reader knows of the last death: whose it was, and until when its verdict goes on."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

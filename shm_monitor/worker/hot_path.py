@@ -88,7 +88,11 @@ _LEVELS, _REASONS = _Levels(), _Reasons()
 
 
 def questions(count: int, slow: SlowPath, *, of_worker: bool) -> Questions:
-    """Return the questions about *count* flags, later maybe fewer; of four also more. A worker's is in no other one."""
+    """Return the questions about *count* flags; four stands for any number.
+
+    The questions can later be bound to fewer flags. With *of_worker* the last flag is the own one of a present worker,
+    which the overall flag does not cover.
+    """
     ask = _ask_one if count == 1 else _ask_two if of_worker and count == 2 else _ask_several
     should_prune, bind_bytes = ask(slow)
     level, shed_fraction, reasons, bind_words = (_words_of_one if count == 1 else _words_of_several)(slow)

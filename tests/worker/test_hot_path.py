@@ -139,7 +139,7 @@ def test_a_dead_sampler_is_rarely_looked_at(
     with attach(name, watch=watch, on_stale="always") as reader:
         end(started.pid)
         wait_until(reader.should_prune)
-        monkeypatch.setattr("shm_monitor.worker.questions.monotonic", lambda: 0.0)
+        monkeypatch.setattr("shm_monitor.worker.hot_path.monotonic", lambda: 0.0)
         monkeypatch.setattr(Attachment, "live_words", None)
         assert all(reader.should_prune() for _ in range(1000))
 
