@@ -1,7 +1,8 @@
-"""The kernel ``decide``: the level and the reasons of each limit, from one sample to the next.
+"""The decision: the level and the reasons of each limit, from one sample to the next.
 
-It is a scalar loop that also runs uncompiled, with the same results: a sampler on a cold cache does not wait for the
-compiler.
+``decide`` takes one sample, ``run`` a whole trace. For each limit they go through the steps below: the standing of the
+limit in the sample, observe, conditions, latch, level, word. All of it also runs uncompiled, with the same results.
+It is one file, because numba's cache does not see changes of another (``shm_monitor.kernels.compiled``).
 
 What runs out (memory) is decided in shares of its capacity, so that a limit that is resized in place needs no new
 history; a rate has no capacity and is decided as it is. Times are seconds of the monotonic clock.
@@ -9,11 +10,12 @@ history; a rate has no capacity and is decided as it is. Times are seconds of th
 Source: docs/decisions.md, which says why each constant is what it is.
 """
 
-# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917  a kernel is its loop; a call more costs compile time
+# ruff: noqa: PLR0913, PLR0917  a kernel takes arrays one by one
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +90,76 @@ PRESSED_CHANGED, LIMIT_ABOVE_CAPACITY = 1, 2
 _LEVEL_SHIFT, _REASONS_SHIFT, _SHED_SHIFT, _SHED_MOST, _BETWEEN = 32, 34, 51, 4095, 1
 
 
-@callable_from_kernels
-def line(count: float, time: float, mean: float, times: float, products: float, squares: float, value: float) -> float:
-    """Return the slope of a line through *count* older readings, at least 3, and *value* at time 0; 0 where it is none.
+# Readings summed up: how many, mean time and value, sums of squares and products about the means.
+Moments = tuple[float, float, float, float, float, float]
 
-    The older ones come as mean time and value and the sums of squares and products about them. *value* counts only up
-    to the highest one that still makes a line (closed form), so that raising it never lowers the result.
+
+class Standing(NamedTuple):
+    """Where one limit stands in one sample.
+
+    Args:
+        reading, limit, target, capacity: as measured and configured.
+        value, high, low: reading, limit and target in shares of the capacity; as they are where nothing runs out.
+        runs_out: whether there is a capacity.
+        is_off: whether nothing is decided: no limit is configured, or a level of memory has no capacity.
+        is_above: whether the limit is configured above the capacity, so that the default holds.
     """
+
+    reading: float
+    limit: float
+    target: float
+    capacity: float
+    value: float
+    high: float
+    low: float
+    runs_out: bool
+    is_off: bool
+    is_above: bool
+
+
+class Period(NamedTuple):
+    """The readings of the last period together with the newest one.
+
+    Args:
+        mean: time-weighted.
+        maximum: of all.
+        over_seconds, over_count: how long, and in how many readings, the value was over the limit.
+        readings_count: of all readings.
+        calm_seconds: over the limit in the last _CALM_PERIODS; only the end of LEVEL asks.
+        is_ending: whether a line leads to the end soon, and that is news.
+        ends_seconds: until the end; NaN where no line leads there.
+    """
+
+    mean: float
+    maximum: float
+    over_seconds: float
+    over_count: float
+    readings_count: float
+    calm_seconds: float
+    is_ending: bool
+    ends_seconds: float
+
+
+class Events(NamedTuple):
+    """What the kernel has done since the last reading, and the share of the time in which tasks waited, percent."""
+
+    reclaimed: bool
+    killed: bool
+    stalled: float
+
+
+_NO_MOMENTS: Moments = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_NO_PERIOD = Period(math.nan, math.nan, 0.0, 0.0, 1.0, math.nan, is_ending=False, ends_seconds=math.nan)
+
+
+@callable_from_kernels
+def line(older: Moments, value: float) -> float:
+    """Return the slope of a line through *older* readings, at least 3, and *value* at time 0; 0 where it is none.
+
+    *value* counts only up to the highest one that still makes a line (closed form), so that raising it never lowers the
+    result.
+    """
+    count, time, mean, times, products, squares = older
     share = count / (count + 1.0)
     spread, lever = times + share * time * time, -share * time
     need = max(_STRAIGHT, _SURE * _SURE / (_SURE * _SURE + count - 1.0))  # of R2: the t statistic of count + 1 readings
@@ -110,34 +175,6 @@ def line(count: float, time: float, mean: float, times: float, products: float, 
     if rise < (-b + root) / (2.0 * a) - 1e-12:
         return 0.0
     return max((products + lever * rise) / spread, 0.0)
-
-
-@callable_from_kernels
-def fast_line(recent: Floats, now: float, value: float) -> float:
-    """Return the slope of the line through the newest three readings and *value*; 0 where it is none, or has ended."""
-    if now - recent[TIME_2] < _EVEN * (now - recent[TIME_0]):
-        return 0.0
-    count = time = mean = times = products = squares = 0.0
-    for place in range(TIME_0, RECENT_WIDTH, 2):
-        count += 1.0
-        time_off, value_off = recent[place] - now - time, recent[place + 1] - mean
-        time, mean = time + time_off / count, mean + value_off / count
-        times += time_off * (time_off - time_off / count)
-        products += time_off * (value_off - value_off / count)
-        squares += value_off * (value_off - value_off / count)
-    slope = line(count, time, mean, times, products, squares, value)
-    return slope if value - recent[VALUE_1] >= _FADING * slope * (now - recent[TIME_1]) else 0.0
-
-
-@callable_from_kernels
-def earlier_peak(buckets: Floats, here: int, back: int) -> float:
-    """Return the highest value of the rises that came to nothing before bucket *here* - *back*; -inf for none."""
-    peak = -np.inf
-    for older in range(back + 1, PARTS * _RISES_PERIODS + back + 1):
-        bucket = buckets[(here - older) & _MASK]
-        if bucket[ID] == here - older:
-            peak = max(peak, bucket[RISE_TOP])
-    return peak
 
 
 @callable_from_kernels
@@ -192,95 +229,408 @@ def take(
 
 
 @callable_from_kernels
-def look_back(
-    buckets: Floats,
-    recent: Floats,
-    now: float,
-    value: float,
-    limit: float,
-    target: float,
-    lasted: float,
-    timing: Floats,
-    observed: bool,
-    runs_out: bool,
-    latched: bool,
-    pressed: bool,
-) -> tuple[float, float, float, float, float, float, bool, bool, float]:
-    """Go back over the period once, from *value* at *now*, which is not in the track yet.
+def fast_end(recent: Floats, now: float, at: Standing, horizon: float, pressed: bool) -> float:
+    """Return the seconds to the end by a line through the newest three readings and the value; NaN for none so soon."""
+    is_asked = recent[KNOWN_COUNT] >= 3.0 and (at.value > at.high or (pressed and at.value >= at.low))
+    length = now - recent[TIME_0]
+    if not is_asked or now - recent[TIME_2] < _EVEN * length:
+        return np.nan
+    count = time = mean = times = products = squares = 0.0
+    for place in range(TIME_0, RECENT_WIDTH, 2):
+        count += 1.0
+        time_off, value_off = recent[place] - now - time, recent[place + 1] - mean
+        time, mean = time + time_off / count, mean + value_off / count
+        times += time_off * (time_off - time_off / count)
+        products += time_off * (value_off - value_off / count)
+        squares += value_off * (value_off - value_off / count)
+    slope = line((count, time, mean, times, products, squares), at.value)
+    has_ended = at.value - recent[VALUE_1] < _FADING * slope * (now - recent[TIME_1])
+    ahead = min(_AHEAD * length, (_PRESSED_AHEAD_HORIZONS if pressed else _AHEAD_HORIZONS) * horizon)
+    if at.value > at.high:
+        ahead = min(max(length, ahead), horizon)
+    is_near = slope > 0.0 and not has_ended and 1.0 - at.value <= ahead * slope
+    return (1.0 - at.value) / slope if is_near else np.nan
+
+
+@callable_from_kernels
+def joined(older: Moments, bucket: Floats, now: float) -> Moments:
+    """Return the moments of *older* and *bucket* together, times from *now* on. Source: Chan, Golub, LeVeque 1983."""
+    count, time, mean, times, products, squares = older
+    new_count = bucket[COUNT]
+    both = count + new_count
+    time_off, value_off = bucket[TIME] - now - time, bucket[VALUES] - mean
+    share, weight = new_count / both, count * new_count / both
+    return (
+        both,
+        time + time_off * share,
+        mean + value_off * share,
+        times + bucket[TIMES] + time_off * time_off * weight,
+        products + bucket[PRODUCTS] + time_off * value_off * weight,
+        squares + bucket[SQUARES] + value_off * value_off * weight,
+    )
+
+
+@callable_from_kernels
+def forecast(
+    buckets: Floats, recent: Floats, now: float, at: Standing, timing: Floats, fast_seconds: float
+) -> tuple[bool, bool, float]:
+    """Look for a line through the newest buckets that leads to the end, the shortest window first.
+
+    Args:
+        fast_seconds: to the end by the fast window, which settles it; NaN where it says nothing.
 
     Returns:
-        The time-weighted mean, the maximum, the seconds over the limit, the readings over it, all readings, the seconds
-        over the limit in the last _CALM_PERIODS (of one unless *latched*: only the end of LEVEL asks), whether the end
-        is near, whether this is a rise, and the seconds to the end (NaN where no line leads there).
+        Whether the end is near, whether this is a rise, and the seconds to the end (NaN where no line leads there).
     """
-    period, horizon = timing[PERIOD], timing[HORIZON]
-    width = period / PARTS
+    value, low = at.value, at.low
+    width, horizon = timing[PERIOD] / PARTS, timing[HORIZON]
     here = math.floor(now / width + ROUNDING)
-    seconds, area, over_seconds, over_count, top = lasted, lasted * value, 0.0, 0.0, value
-    if value > limit:
-        over_seconds, over_count = lasted, 1.0
-    coming = rises = False
-    ends, newest_slope = np.nan, -1.0
-    if runs_out and observed and recent[KNOWN_COUNT] >= 3.0 and (value > limit or (pressed and value >= target)):
-        slope = fast_line(recent, now, value)
-        length = now - recent[TIME_0]
-        most = _PRESSED_AHEAD_HORIZONS if pressed else _AHEAD_HORIZONS
-        ahead = min(_AHEAD * length, most * horizon)
-        if value > limit:
-            ahead = min(max(length, ahead), horizon)
-        if slope > 0.0 and 1.0 - value <= ahead * slope:
-            coming, ends = True, (1.0 - value) / slope
-    count = time = mean = times = products = squares = 0.0
+    is_ending, rises, ends, newest_slope = not math.isnan(fast_seconds), False, fast_seconds, -1.0
+    moments = _NO_MOMENTS
     for back in range(PARTS + 1):
+        if is_ending or (value < low and not math.isnan(ends)):
+            break  # nothing more is asked
         bucket = buckets[(here - back) & _MASK]
         if bucket[ID] != here - back:
             continue
-        seconds, area, over_seconds = seconds + bucket[LASTED], area + bucket[AREA], over_seconds + bucket[OVER_LASTED]
-        over_count, top = over_count + bucket[OVER_COUNT], max(top, bucket[TOP])
-        # Moments about the means, with times from now on. Source: Chan, Golub, LeVeque 1983.
-        both = count + bucket[COUNT]
-        time_off, value_off = bucket[TIME] - now - time, bucket[VALUES] - mean
-        share, weight = bucket[COUNT] / both, count * bucket[COUNT] / both
-        count, time, mean = both, time + time_off * share, mean + value_off * share
-        times = times + bucket[TIMES] + time_off * time_off * weight
-        products = products + bucket[PRODUCTS] + time_off * value_off * weight
-        squares = squares + bucket[SQUARES] + value_off * value_off * weight
-        length = now - (here - back) * width
-        least = _LONG if count < _SHORT_COUNT else _SHORT
-        if not runs_out or count < 3.0 or length < least * horizon:
+        moments = joined(moments, bucket, now)
+        least = _LONG if moments[0] < _SHORT_COUNT else _SHORT
+        if moments[0] < 3.0 or now - (here - back) * width < least * horizon:
             continue
-        lever = count / (count + 1.0)
-        spread, raised = times + lever * time * time, products - lever * time * (value - mean)
+        raised, spread = least_squares(moments, value)
         if newest_slope < 0.0:  # the shortest window that rises at all
             newest_slope = min(raised / spread, (value - recent[VALUE_1]) / (now - recent[TIME_1]))
-        if coming or not observed or (value < target and not math.isnan(ends)):
-            continue
-        if raised <= 0.0:
-            continue
-        useful = horizon  # seconds: a line that ends later tells nothing new
-        if math.isnan(ends):
-            useful = _SHOWN_PERIODS * period if value >= target else _SHOWN_HORIZONS * horizon
-        if raised * useful < (1.0 - value) * spread:  # a line is never steeper than the least squares, which cost less
-            continue
-        slope = line(count, time, mean, times, products, squares, value)
+        useful = useful_seconds(at, timing, ends)
+        # A line is never steeper than the least squares, which cost less.
+        is_far = raised <= 0.0 or raised * useful < (1.0 - value) * spread
+        slope = 0.0 if is_far else line(moments, value)
         if slope > 0.0 and newest_slope >= _FADING * slope:
             left = (1.0 - value) / slope
             if math.isnan(ends) and left <= useful:
                 ends = left
-            if value >= target and 1.0 - value <= horizon * slope:
+            if value >= low and 1.0 - value <= horizon * slope:
                 rises = True
-                past = earlier_peak(buckets, here, back)
-                if past == -np.inf or value > min(past + _MARGIN * (1.0 - past), limit):
-                    coming, ends = True, left
+                if is_news(buckets, here, back, at):
+                    is_ending, ends = True, left
+    return is_ending, rises, ends
+
+
+@callable_from_kernels
+def least_squares(older: Moments, value: float) -> tuple[float, float]:
+    """Return numerator and denominator of the least-squares slope through *older* readings and *value* at time 0."""
+    count, time, mean, times, products, _ = older
+    lever = count / (count + 1.0)
+    return products - lever * time * (value - mean), times + lever * time * time
+
+
+@callable_from_kernels
+def useful_seconds(at: Standing, timing: Floats, ends: float) -> float:
+    """Return how far ahead a line may end that says something new, where a line so far *ends* (NaN: none)."""
+    period: float = timing[PERIOD]
+    horizon: float = timing[HORIZON]
+    if not math.isnan(ends):
+        return horizon
+    return _SHOWN_PERIODS * period if at.value >= at.low else _SHOWN_HORIZONS * horizon
+
+
+@callable_from_kernels
+def is_news(buckets: Floats, here: int, back: int, at: Standing) -> bool:
+    """Say whether the value is above the peak of the rises before bucket *here* - *back*, which came to nothing."""
+    peak = -np.inf
+    for older in range(back + 1, PARTS * _RISES_PERIODS + back + 1):
+        bucket = buckets[(here - older) & _MASK]
+        if bucket[ID] == here - older:
+            peak = max(peak, bucket[RISE_TOP])
+    return peak == -np.inf or at.value > min(peak + _MARGIN * (1.0 - peak), at.high)
+
+
+@callable_from_kernels
+def look_back(
+    buckets: Floats, now: float, at: Standing, lasted: float, period: float, latched: bool
+) -> tuple[float, float, float, float, float, float]:
+    """Go back over the *period*, from a reading at *now* that is not in the track yet and for *lasted* seconds holds.
+
+    Returns:
+        The fields of Period up to the seconds over the limit in the last _CALM_PERIODS, which are those of one period
+        unless *latched*.
+    """
+    here = math.floor(now / (period / PARTS) + ROUNDING)
+    seconds, area, over_seconds, over_count, count, maximum = lasted, lasted * at.value, 0.0, 0.0, 1.0, at.value
+    if at.value > at.high:
+        over_seconds, over_count = lasted, 1.0
+    for back in range(PARTS + 1):
+        bucket = buckets[(here - back) & _MASK]
+        if bucket[ID] == here - back:
+            seconds, area, over_seconds = (
+                seconds + bucket[LASTED],
+                area + bucket[AREA],
+                over_seconds + bucket[OVER_LASTED],
+            )
+            over_count, count, maximum = (
+                over_count + bucket[OVER_COUNT],
+                count + bucket[COUNT],
+                max(maximum, bucket[TOP]),
+            )
     calm_seconds = over_seconds
     for back in range(PARTS + 1, _CALM_PERIODS * PARTS + 1 if latched else 0):
         bucket = buckets[(here - back) & _MASK]
         if bucket[ID] == here - back:
             calm_seconds += bucket[OVER_LASTED]
-    average = area / seconds if seconds > 0.0 else value
+    mean = area / seconds if seconds > 0.0 else at.value
+    return mean, maximum, over_seconds, over_count, count, calm_seconds
+
+
+@callable_from_kernels
+def standing(row: Floats, places: Integers, bounds: Floats, innermost: float) -> Standing:
+    """Return where a limit stands in the sample *row*; *innermost* is the depth that the configured limit is about."""
+    reading, room = row[places[VALUE]], places[ROOM]
+    capacity = bounds[ROOM_CONSTANT] if room < 0 else row[room]
+    limit = np.nan if bounds[DEPTH] > innermost else bounds[CEILING]
+    # A level that nothing limits has a usage and no capacity.
+    is_free = math.isnan(capacity) and not math.isnan(reading) and not math.isnan(bounds[DEPTH])
+    is_off = is_free or math.isnan(bounds[TARGET_SHARE])
+    runs_out = not is_off and (room >= 0 or not math.isnan(capacity))
+    is_above = runs_out and limit > capacity
+    if runs_out and not limit <= capacity:  # a NaN limit too
+        limit = _DEFAULT_LIMIT * capacity
+    scale = capacity if runs_out else 1.0
+    high = limit / scale
+    target, low = bounds[TARGET_SHARE] * limit, bounds[TARGET_SHARE] * high
+    return Standing(reading, limit, target, capacity, reading / scale, high, low, runs_out, is_off, is_above)
+
+
+@callable_from_kernels
+def switch_off(state: Floats, capacity: float) -> None:
+    """Publish a limit of which nothing is decided."""
+    state[LEVEL], state[REASONS], state[CAPACITY] = 0.0, 0.0, capacity
+    state[LIMIT] = state[TARGET] = state[SECONDS] = state[MEAN] = state[MAXIMUM] = np.nan
+    state[KNOWN_SINCE] = state[KNOWN_UNTIL] = np.nan
+
+
+@callable_from_kernels
+def gap_before(state: Floats, buckets: Floats, recent: Floats, now: float, period: float) -> float:
+    """Return the seconds since the last reading; infinite, with all that was older forgotten, after a hole."""
+    gap: float = now - state[KNOWN_UNTIL]
+    if 0.0 <= gap <= _LOST_PERIODS * period + 1e-9:
+        return gap
+    state[REASONS] = 0.0
+    state[KNOWN_SINCE] = state[RECLAIM_COUNT] = state[OOM_COUNT] = state[OOM_SEEN] = np.nan
+    state[MEAN] = state[MAXIMUM] = np.nan
+    buckets[:, ID] = -np.inf
+    recent[:] = np.nan
+    recent[KNOWN_COUNT] = recent[RATE] = recent[RELIEVED] = 0.0
+    return np.inf
+
+
+@callable_from_kernels
+def observe(
+    state: Floats, buckets: Floats, recent: Floats, now: float, at: Standing, gap: float, timing: Floats, observed: bool
+) -> Period:
+    """Take a known reading, *gap* seconds after the one before, into the track; return the period that it ends.
+
+    Args:
+        observed: whether readings have been known for long enough to forecast.
+    """
+    period, reasons = timing[PERIOD], int(state[REASONS]) & ~_UNKNOWN_BIT
+    if gap < np.inf and at.runs_out and state[CAPACITY] > 0.0 and at.capacity != state[CAPACITY]:
+        resize(buckets, recent, state[CAPACITY] / at.capacity)
+    lasted = min(gap, period) if recent[KNOWN_COUNT] > 0.0 else 0.0
+    seen = look_back(buckets, now, at, lasted, period, reasons & _LEVEL_BIT != 0)
+    is_ending, rises, ends = False, False, np.nan
+    if at.runs_out and observed:
+        fast_seconds = fast_end(recent, now, at, timing[HORIZON], reasons != 0)
+        is_ending, rises, ends = forecast(buckets, recent, now, at, timing, fast_seconds)
     if ends < 0.0:  # noqa: PLR1730  a NaN stays one, which max() does not promise
         ends = 0.0
-    return average, top, over_seconds, over_count, count + 1.0, calm_seconds, coming, rises, ends
+    scale = at.capacity if at.runs_out else 1.0
+    state[KNOWN_UNTIL], state[MEAN], state[MAXIMUM] = now, seen[0] * scale, seen[1] * scale
+    if rises:
+        recent[RISE_SEEN] = now
+    here = math.floor(now / (period / PARTS) + ROUNDING)
+    take(buckets, recent, here, now, at.value, at.high, lasted, now - recent[RISE_SEEN] <= period)
+    return Period(*seen, is_ending, ends)
+
+
+@callable_from_kernels
+def observe_events(state: Floats, row: Floats, places: Integers, now: float, known: bool, held: bool) -> Events:
+    """Return what the counters of kernel events say since the last reading: a rise is one, a fall is a reset."""
+    reclaims = row[places[RECLAIMS]] if places[RECLAIMS] >= 0 else np.nan
+    ooms = row[places[OOMS]] if places[OOMS] >= 0 else np.nan
+    stalled = row[places[STALL]] if places[STALL] >= 0 else np.nan
+    reclaimed = known and reclaims > state[RECLAIM_COUNT]
+    killed = ooms > state[OOM_COUNT] and (known or held)
+    if known and not math.isnan(reclaims):
+        state[RECLAIM_COUNT] = reclaims
+    if not math.isnan(ooms):
+        state[OOM_COUNT] = ooms
+    if killed:
+        state[OOM_SEEN] = now
+    return Events(reclaimed, killed, stalled)
+
+
+@callable_from_kernels
+def conditions(at: Standing, seen: Period, events: Events, period: float, known: bool, observed: bool) -> int:
+    """Return the bits of the reasons whose condition holds now."""
+    bits = 0
+    often = seen.over_count >= max(2.0, _OVER * seen.readings_count - ROUNDING)
+    long = seen.over_seconds >= _OVER * period - ROUNDING
+    if observed and at.value > at.high and seen.mean > at.low and often and long:
+        bits |= _LEVEL_BIT
+    if observed and seen.is_ending:
+        bits |= _FORECAST_BIT
+    if known and at.runs_out and at.value >= _BRIM:
+        bits |= _CAPACITY_BIT
+    # Page cache makes reclaim events in calm times too; over the limit, or while tasks wait, they are pressure.
+    waiting = at.value >= at.low and events.stalled > _STALLED_PERCENT
+    if events.killed or (observed and events.reclaimed and (at.value > at.high or waiting)):
+        bits |= _EVENT_BIT
+    return bits
+
+
+@callable_from_kernels
+def endings(state: Floats, now: float, at: Standing, seen: Period, period: float) -> int:
+    """Return the bits of the reasons that end, as long as their conditions do not hold."""
+    bits = 0
+    if seen.maximum < at.low or seen.calm_seconds < _OVER * period - ROUNDING:
+        bits |= _LEVEL_BIT
+    if not now - state[_FORECAST_SEEN] <= period:
+        bits |= _FORECAST_BIT
+    if seen.maximum < _BRIM:
+        bits |= _CAPACITY_BIT
+    if not now - state[_EVENT_SEEN] <= period:
+        bits |= _EVENT_BIT
+    return bits
+
+
+@callable_from_kernels
+def latch(
+    state: Floats, now: float, at: Standing, mean: float, seconds: float, set_bits: int, fresh: int, over: int
+) -> int:
+    """Return the bits of the reasons after this sample: set by *set_bits*, ended by *over*.
+
+    The numbers of those in *fresh* are kept as they are now: *mean* in shares, *seconds* to the end.
+    """
+    reasons, scale = int(state[REASONS]) & ~_UNKNOWN_BIT, at.capacity if at.runs_out else 1.0
+    for reason in range(4):
+        bit, each = 1 << reason, EACH + reason * EACH_WIDTH
+        if set_bits & bit:
+            if fresh & bit:
+                state[each + SINCE], state[each + SET_VALUE], state[each + SET_MEAN] = now, at.reading, mean * scale
+                state[each + SET_LIMIT], state[each + SET_CAPACITY] = at.limit, at.capacity
+                state[each + SET_SECONDS] = seconds
+                state[each + SET_COUNT] += 1.0
+            reasons |= bit
+            state[each + SEEN] = now
+        elif over & bit:
+            reasons &= ~bit
+    return reasons
+
+
+@callable_from_kernels
+def level_of(state: Floats, now: float, at: Standing, mean: float, reasons: int, period: float) -> int:
+    """Return the level that *reasons* and the value come to."""
+    if reasons & _CAPACITY_BIT or (reasons & _EVENT_BIT and now - state[OOM_SEEN] <= period):
+        return 3
+    if reasons:
+        return 2
+    return 1 if at.value >= at.low or mean >= at.low else 0
+
+
+@callable_from_kernels
+def count_episode(state: Floats, recent: Floats, now: float, pressed: bool, comes_back: bool) -> bool:
+    """Count the episode that begins; return whether pressure began, ended, or *comes_back* after it was relieved."""
+    changed = pressed != (state[LEVEL] >= 2.0) or (pressed and comes_back)
+    if changed:
+        recent[RELIEVED] = 0.0
+        if pressed:
+            state[PRESSED_SINCE] = now
+            state[EPISODES] += 1.0
+    return changed
+
+
+@callable_from_kernels
+def wait_seconds(recent: Floats, value: float, horizon: float, gap: float, pressed: bool) -> float:
+    """Return in how many seconds memory should be looked at again; infinite while it does not rise."""
+    wait = np.inf
+    if recent[RATE] > 0.0:
+        wait = _WAIT_SHARE * (1.0 - value) / recent[RATE]
+    if pressed:
+        wait = min(wait, _PRESSED_HORIZONS * horizon, _PRESSED_WAITS * gap)
+    return wait
+
+
+@callable_from_kernels
+def word_of(at: Standing, level: int, reasons: int) -> int:
+    """Return the verdict word of a limit; the share to shed goes from nothing at the target to all at the end."""
+    shed, end = 0.0, 1.0 if at.runs_out else at.high
+    if at.value > at.low:
+        shed = min((at.value - at.low) / (end - at.low), 1.0) if end > at.low else 1.0
+    return level << _LEVEL_SHIFT | reasons << _REASONS_SHIFT | int(shed * _SHED_MOST + 0.5) << _SHED_SHIFT
+
+
+@callable_from_kernels
+def both_words(one: int, other: int) -> int:
+    """Return the verdict word of two together: the highest level, all reasons, the highest share to shed."""
+    level = max(one >> _LEVEL_SHIFT & 3, other >> _LEVEL_SHIFT & 3)
+    reasons = (one | other) >> _REASONS_SHIFT & 0xFFFF
+    shed = max(one >> _SHED_SHIFT & _SHED_MOST, other >> _SHED_SHIFT & _SHED_MOST)
+    return level << _LEVEL_SHIFT | reasons << _REASONS_SHIFT | shed << _SHED_SHIFT
+
+
+@callable_from_kernels
+def innermost_depth(row: Floats, columns: Integers, bounds: Floats) -> float:
+    """Return how far out the level of memory is that the configured limit is about: the innermost with a capacity."""
+    innermost = np.inf
+    for place in range(columns.shape[0]):
+        room = columns[place, ROOM]
+        counts = room >= 0 and (not math.isnan(row[room]) or math.isnan(row[columns[place, VALUE]]))
+        if counts and bounds[place, DEPTH] < innermost:
+            innermost = bounds[place, DEPTH]
+    return innermost
+
+
+@callable_from_kernels
+def decide_limit(
+    now: float,
+    row: Floats,
+    places: Integers,
+    at: Standing,
+    timing: Floats,
+    buckets: Floats,
+    recent: Floats,
+    state: Floats,
+) -> tuple[bool, int, float]:
+    """Move one limit on by one sample; return whether its pressure changed, its verdict word, and seconds to wait."""
+    period, known = timing[PERIOD], not math.isnan(at.value) and not math.isnan(at.high)
+    gap = gap_before(state, buckets, recent, now, period)
+    held = gap < np.inf
+    if known and not held:
+        state[KNOWN_SINCE] = now
+    # A sample may come a little late: half an interval counts as observed.
+    observed = known and now - state[KNOWN_SINCE] > 0.5 * period - ROUNDING - 0.5 * min(gap, 0.1 * period)
+    seen = observe(state, buckets, recent, now, at, gap, timing, observed) if known else _NO_PERIOD
+    events = observe_events(state, row, places, now, known, held)
+    set_bits = conditions(at, seen, events, period, known, observed)
+    over = endings(state, now, at, seen, period) if known else 0
+    fresh, comes_back = set_bits & ~int(state[REASONS]), False
+    if recent[RELIEVED] > 0.0:  # only what leads to the end: turns of high and low are one episode
+        fresh |= set_bits & _FORECAST_BIT
+        comes_back = fresh & (_FORECAST_BIT | _CAPACITY_BIT) != 0
+    reasons = latch(state, now, at, seen.mean, seen.ends_seconds, set_bits, fresh, over)
+    level = level_of(state, now, at, seen.mean, reasons, period)
+    pressed = level >= 2
+    changed = count_episode(state, recent, now, pressed, comes_back)
+    if known and pressed and at.value <= _RELIEF * at.low:
+        recent[RELIEVED] = 1.0
+    wait = np.inf
+    if known and places[URGENT] != 0:
+        wait = wait_seconds(recent, at.value, timing[HORIZON], gap, pressed)
+    if not (known or held):
+        reasons |= _UNKNOWN_BIT
+    state[LEVEL], state[REASONS], state[SECONDS] = level, reasons, seen.ends_seconds
+    if known or not held:
+        state[LIMIT], state[TARGET], state[CAPACITY] = at.limit, at.target, at.capacity
+    return changed, word_of(at, level, reasons), wait
 
 
 @callable_from_kernels
@@ -314,176 +664,24 @@ def decide(
         The bits PRESSED_CHANGED and LIMIT_ABOVE_CAPACITY.
     """
     now = np.int64(mono_word[0]) * 1e-9
-    period = timing[PERIOD]
     between = verdict[0] & np.uint64(_BETWEEN) != 0
-    innermost = np.inf  # the level that the configured limit of memory is about
-    for place in range(state.shape[0]):
-        room = columns[place, ROOM]
-        counts = room >= 0 and (not math.isnan(row[room]) or math.isnan(row[columns[place, VALUE]]))
-        if counts and bounds[place, DEPTH] < innermost:
-            innermost = bounds[place, DEPTH]
-    told, top_level, union, most = 0, 0, 0, 0
+    innermost = innermost_depth(row, columns, bounds)
+    told, word = 0, 0
     wait[0] = np.inf
     for place in range(state.shape[0]):
-        s = state[place]
-        reading = row[columns[place, VALUE]]
-        if between and columns[place, URGENT] == 0:  # not read anew: what it said still holds
-            word = int(words[place])
-            top_level, union = max(top_level, word >> _LEVEL_SHIFT & 3), union | word >> _REASONS_SHIFT & 0xFFFF
-            most = max(most, word >> _SHED_SHIFT & 0xFFF)
-            continue
-        room = columns[place, ROOM]
-        capacity = bounds[place, ROOM_CONSTANT] if room < 0 else row[room]
-        limit, target_share = bounds[place, CEILING], bounds[place, TARGET_SHARE]
-        if bounds[place, DEPTH] > innermost:
-            limit = np.nan
-        # A level that nothing limits has a usage and no capacity.
-        free = math.isnan(capacity) and not math.isnan(reading) and not math.isnan(bounds[place, DEPTH])
-        if free or math.isnan(target_share):
-            s[LEVEL], s[REASONS], s[CAPACITY] = 0.0, 0.0, capacity
-            s[LIMIT] = s[TARGET] = s[SECONDS] = s[MEAN] = s[MAXIMUM] = s[KNOWN_SINCE] = s[KNOWN_UNTIL] = np.nan
-            words[place] = np.uint64(0)
-            continue
-        runs_out = room >= 0 or not math.isnan(capacity)
-        scale = capacity if runs_out else 1.0
-        if runs_out and not limit <= capacity:  # a NaN limit too
-            if limit > capacity:
-                told |= LIMIT_ABOVE_CAPACITY
-            limit = _DEFAULT_LIMIT * capacity
-        target = target_share * limit
-        value, high = reading / scale, limit / scale
-        low = target_share * high
-
-        known = not math.isnan(value) and not math.isnan(high)
-        gap = now - s[KNOWN_UNTIL]
-        held = 0.0 <= gap <= _LOST_PERIODS * period + 1e-9
-        reasons = int(s[REASONS]) & ~_UNKNOWN_BIT
-        if not held:  # the first reading, or a hole: nothing older counts
-            gap, reasons = np.inf, 0
-            s[KNOWN_SINCE] = s[RECLAIM_COUNT] = s[OOM_COUNT] = s[OOM_SEEN] = s[MEAN] = s[MAXIMUM] = np.nan
-            buckets[place, :, ID] = -np.inf
-            recent[place, :] = np.nan
-            recent[place, KNOWN_COUNT] = recent[place, RATE] = recent[place, RELIEVED] = 0.0
-            if known:
-                s[KNOWN_SINCE] = now
-        # A sample may come a little late: half an interval counts as observed.
-        observed = known and now - s[KNOWN_SINCE] > 0.5 * period - ROUNDING - 0.5 * min(gap, 0.1 * period)
-
-        seconds, coming, calm = np.nan, False, np.nan
-        mean, top, over_seconds, over_count, count = np.nan, np.nan, 0.0, 0.0, 1.0
-        if known:
-            if held and runs_out and s[CAPACITY] > 0.0 and capacity != s[CAPACITY]:
-                resize(buckets[place], recent[place], s[CAPACITY] / capacity)
-            lasted = min(gap, period) if recent[place, KNOWN_COUNT] > 0.0 else 0.0
-            mean, top, over_seconds, over_count, count, calm, coming, rises, seconds = look_back(
-                buckets[place],
-                recent[place],
-                now,
-                value,
-                high,
-                low,
-                lasted,
-                timing,
-                observed,
-                runs_out,
-                reasons & _LEVEL_BIT != 0,
-                reasons != 0,
-            )
-            s[KNOWN_UNTIL], s[MEAN], s[MAXIMUM] = now, mean * scale, top * scale
-            if rises:
-                recent[place, RISE_SEEN] = now
-            here = math.floor(now / (period / PARTS) + ROUNDING)
-            take(
-                buckets[place], recent[place], here, now, value, high, lasted, now - recent[place, RISE_SEEN] <= period
-            )
-            if columns[place, URGENT] != 0 and recent[place, RATE] > 0.0:
-                wait[0] = min(wait[0], _WAIT_SHARE * (1.0 - value) / recent[place, RATE])
-
-        # Counters of kernel events: a rise since the last reading; a fall is a reset.
-        reclaims = ooms = stalled = np.nan
-        if columns[place, RECLAIMS] >= 0:
-            reclaims = row[columns[place, RECLAIMS]]
-        if columns[place, OOMS] >= 0:
-            ooms = row[columns[place, OOMS]]
-        if columns[place, STALL] >= 0:
-            stalled = row[columns[place, STALL]]
-        reclaimed, killed = known and reclaims > s[RECLAIM_COUNT], ooms > s[OOM_COUNT] and (known or held)
-        if known and not math.isnan(reclaims):
-            s[RECLAIM_COUNT] = reclaims
-        if not math.isnan(ooms):
-            s[OOM_COUNT] = ooms
-        if killed:
-            s[OOM_SEEN] = now
-
-        seen, over = 0, 0
-        most_part = over_count >= max(2.0, _OVER * count - ROUNDING) and over_seconds >= _OVER * period - ROUNDING
-        if observed and value > high and mean > low and most_part:
-            seen |= _LEVEL_BIT
-        if observed and coming:
-            seen |= _FORECAST_BIT
-        if known and runs_out and value >= _BRIM:
-            seen |= _CAPACITY_BIT
-        # Page cache makes reclaim events in calm times too; over the limit, or while tasks wait, they are pressure.
-        if killed or (observed and reclaimed and (value > high or (value >= low and stalled > _STALLED_PERCENT))):
-            seen |= _EVENT_BIT
-        if known:
-            if top < low or calm < _OVER * period - ROUNDING:
-                over |= _LEVEL_BIT
-            if not now - s[_FORECAST_SEEN] <= period:
-                over |= _FORECAST_BIT
-            if top < _BRIM:
-                over |= _CAPACITY_BIT
-            if not now - s[_EVENT_SEEN] <= period:
-                over |= _EVENT_BIT
-        fresh = seen & ~reasons
-        comes_back = False
-        if recent[place, RELIEVED] > 0.0:  # only what leads to the end: turns of high and low are one episode
-            fresh |= seen & _FORECAST_BIT
-            comes_back = fresh & (_FORECAST_BIT | _CAPACITY_BIT) != 0
-        for reason in range(4):
-            bit, each = 1 << reason, EACH + reason * EACH_WIDTH
-            if seen & bit:
-                if fresh & bit:
-                    s[each + SINCE], s[each + SET_VALUE], s[each + SET_MEAN] = now, reading, mean * scale
-                    s[each + SET_LIMIT], s[each + SET_CAPACITY], s[each + SET_SECONDS] = limit, capacity, seconds
-                    s[each + SET_COUNT] += 1.0
-                reasons |= bit
-                s[each + SEEN] = now
-            elif over & bit:
-                reasons &= ~bit
-
-        level = 0
-        if reasons & _CAPACITY_BIT or (reasons & _EVENT_BIT and now - s[OOM_SEEN] <= period):
-            level = 3
-        elif reasons:
-            level = 2
-        elif value >= low or mean >= low:
-            level = 1
-        pressed = level >= 2
-        if pressed != (s[LEVEL] >= 2.0) or (pressed and comes_back):
-            told |= PRESSED_CHANGED
-            recent[place, RELIEVED] = 0.0
-            if pressed:
-                s[PRESSED_SINCE] = now
-                s[EPISODES] += 1.0
-        if known and pressed and value <= _RELIEF * low:
-            recent[place, RELIEVED] = 1.0
-        if known and pressed and columns[place, URGENT] != 0:
-            wait[0] = min(wait[0], _PRESSED_HORIZONS * timing[HORIZON], _PRESSED_WAITS * gap)
-        if not (known or held):
-            reasons |= _UNKNOWN_BIT
-        s[LEVEL], s[REASONS] = level, reasons
-        s[SECONDS] = seconds
-        if known or not held:
-            s[LIMIT], s[TARGET], s[CAPACITY] = limit, target, capacity
-        shed = 0.0  # from the target (nothing) to the end (all of it)
-        end = 1.0 if runs_out else high
-        if value > low:
-            shed = min((value - low) / (end - low), 1.0) if end > low else 1.0
-        parts = int(shed * _SHED_MOST + 0.5)
-        words[place] = np.uint64(level << _LEVEL_SHIFT | reasons << _REASONS_SHIFT | parts << _SHED_SHIFT)
-        top_level, union, most = max(top_level, level), union | reasons, max(most, parts)
-    verdict[0] = np.uint64(top_level << _LEVEL_SHIFT | union << _REASONS_SHIFT | most << _SHED_SHIFT)
+        if not between or columns[place, URGENT] != 0:  # else it was not read anew: what it said still holds
+            at = standing(row, columns[place], bounds[place], innermost)
+            if at.is_off:
+                switch_off(state[place], at.capacity)
+                words[place] = np.uint64(0)
+            else:
+                changed, own_word, own_wait = decide_limit(
+                    now, row, columns[place], at, timing, buckets[place], recent[place], state[place]
+                )
+                words[place], wait[0] = np.uint64(own_word), min(wait[0], own_wait)
+                told |= PRESSED_CHANGED * changed | LIMIT_ABOVE_CAPACITY * at.is_above
+        word = both_words(word, int(np.int64(words[place])))  # bit 63 is zero
+    verdict[0] = np.uint64(word)
     return told
 
 

@@ -376,18 +376,23 @@ def test_samples_that_come_late_prune_as_they_would_in_time() -> None:
 
 
 def test_interpreted_and_compiled_decide_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of memory with events and with samples between the turns, of a rate, and of GPUs, with holes in each."""
     random = np.random.default_rng(7)
-    trace = 85 + 13 * np.sin(np.arange(300) / 15) + random.normal(0, 1, 300)
-    trace[random.random(300) < 0.05] = np.nan
+    names = ("memory.usage_bytes", "cpu.cpu_percent", "gpu:0.memory_percent", "gpu:1.memory_percent")
+    trace = 85 + 13 * np.sin(np.arange(300)[:, None] / [15, 10, 20, 30]) + random.normal(0, 1, (300, len(names)))
+    trace[random.random(trace.shape) < 0.05] = np.nan
+    given = Settings(max_memory_usage_mb=None, max_cpu_usage_percent=80.0, max_gpu_memory_percent=85.0)
     runs = []
     step.DECIDE.compile()
     for run in (step.DECIDE.run, step.decide):
         monkeypatch.setattr(step.DECIDE, "run", run)
-        engine = Engine(replace(Settings(), max_memory_usage_mb=None, target_utilization=0.9))
-        for place, percent in enumerate(trace):
+        engine = Engine(replace(given, target_utilization=0.9), EVERYTHING)
+        for place, row in enumerate(trace):
             engine.set(EVENTS[0], float(place // 50))
-            engine.feed([percent])
-        runs.append((engine.verdicts, np.array(engine.tracks).tobytes()))
+            for name, percent in zip(names, row, strict=True):
+                engine.set(name, percent * (MEBIBYTE if name.endswith("bytes") else 1))
+            engine.sample(between=place % 5 == 4)
+        runs.append((engine.verdicts, engine.words, np.array(engine.tracks).tobytes(), engine.decider.wait_seconds))
 
-    assert len({level for verdict in runs[0][0] for level in [verdict >> 32 & 3]}) == 4
+    assert {word >> 32 & 3 for words in runs[0][1] for word in words} == {0, 1, 2, 3}
     assert runs[0] == runs[1]
