@@ -17,7 +17,7 @@ from shm_monitor.schema import Level
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.address import address_of
 from shm_monitor.segment.flags import DIED, PRESSED, TID_MASK, flag_word, level_of, verdict_word
-from shm_monitor.segment.layout import LIVE, NEEDS_NO_CLOCK, NO_BEAT, STARTING, STOPPED
+from shm_monitor.segment.layout import LIVE, NEEDS_NO_CLOCK, NO_BEAT, STOPPED
 from shm_monitor.segment.view import View
 from shm_monitor.worker.attaching import attach
 from tests.support.children import PYTHON, output_of, run_python
@@ -87,7 +87,7 @@ def test_flags_bear_level_and_thread(bench: Bench) -> None:
 def test_a_flag_that_does_not_change_is_not_stored_again(bench: Bench) -> None:
     """Each store would wake whoever waits for it."""
     offset = layout.FLAGS_OFFSET
-    bench.publisher._segment.store(offset, 4711)
+    bench.store(offset, 4711)
     bench.publish()
     assert View(bench.name).flag(0) == 4711
     bench.publish(Level.PRUNE)
@@ -121,7 +121,7 @@ print(*seen - {1, 2**60 + 1})
 def test_a_fenced_publisher_stops_before_it_writes(bench: Bench) -> None:
     """Another sampler has stored its epoch: not one byte more."""
     view = View(bench.name)
-    bench.publisher._segment.store(layout.EPOCH_OFFSET, 4712)
+    bench.store(layout.EPOCH_OFFSET, 4712)
     before = bytes(view.memory)
     with pytest.raises(FencedError, match="another sampler"):
         bench.publish(Level.PRUNE)
@@ -226,7 +226,7 @@ from tests.support.publishing import Bench
 bench = Bench(sys.argv[1], by_kernel=True)
 bench.publish()
 last = layout.FLAGS_OFFSET + (layout.FLAG_COUNT - 1) * layout.FLAG_STRIDE
-bench.publisher._segment.store(last, 3 << 32 | threading.get_native_id())
+bench.store(last, 3 << 32 | threading.get_native_id())
 print("ready", flush=True)
 sys.stdin.readline()
 {ending}
@@ -306,4 +306,4 @@ def test_a_schema_with_room_for_every_limit(make_bench: Callable[..., Bench], na
     bench.publish(*[Level.PRUNE] * 5)
     with attach(name, watch=["gpu"]) as reader:
         assert reader.should_prune() is True
-    assert bench.publisher._state != STARTING
+        assert reader.status().state == "live"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shm_monitor.schema import Level
-from shm_monitor.segment import clocks, layout, names
+from shm_monitor.segment import clocks, layout
 from shm_monitor.segment.status import state_of, status_of
 from shm_monitor.segment.view import View
 from tests.support.children import NOT_PERMITTED, run_python
@@ -59,10 +59,7 @@ def test_a_pressed_sampler_is_not_taken_for_stale_in_another_time_namespace(name
     bench = Bench(name, by_kernel=by_kernel)
     try:
         bench.publish(Level.PRUNE)
-        patient = (3600 * 10**9).to_bytes(8, "little")  # however busy the machine is
-        with open(names.object_path(name), "r+b") as file:
-            file.seek(layout.STALE_AFTER_OFFSET)
-            file.write(patient)
+        bench.store(layout.STALE_AFTER_OFFSET, 3600 * 10**9)  # however busy the machine is
         answer, ages, detail = seen_elsewhere(name, DAY_SECONDS)
     finally:
         bench.close()

@@ -9,6 +9,7 @@ import numpy as np
 from shm_monitor.sampler.kernel_support import KernelSupport
 from shm_monitor.sampler.publisher import Publisher
 from shm_monitor.schema import Level, Limit, Metric, Schema
+from shm_monitor.segment import names
 from shm_monitor.segment.lock import Lock
 
 
@@ -64,6 +65,12 @@ class Bench:
         self.publisher.publish(
             mono_ns=time.monotonic_ns() if mono_ns is None else mono_ns, realtime_ns=time.time_ns(), verdicts=verdicts
         )
+
+    def store(self, offset: int, word: int) -> None:
+        """Write *word* into the segment, as another process can."""
+        with open(names.object_path(self.name), "r+b") as file:
+            file.seek(offset)
+            file.write(word.to_bytes(8, "little"))
 
     def close(self) -> None:
         self.publisher.close()

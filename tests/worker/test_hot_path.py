@@ -10,6 +10,7 @@ import pytest
 from shm_monitor.schema import Level, Reason
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import ended_word, verdict_word
+from shm_monitor.segment.view import View
 from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.attachment import Attachment
 from shm_monitor.worker.reader import Reader
@@ -121,7 +122,7 @@ def test_a_dead_flag_answers_by_on_stale(
         publish_words(many, verdict_word(level, 0, 0.25))
         for index in range(len(LIMITS) + 1):
             offset = layout.FLAGS_OFFSET + index * layout.FLAG_STRIDE
-            many.publisher._segment.store(offset, ended_word(many.publisher._segment.word(offset)))
+            many.store(offset, ended_word(View(many.name).flag(index)))
         should_prune, shed = answers or (level >= Level.PRUNE, 1024 / 4095)
         for _ in range(1000):
             assert reader.should_prune() is should_prune
