@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tests.support.page_runs import PageRun
 from tests.support.pages import NOTES, RUN, SHOWN, Block, blocks_of, stands_for
 from tests.support.surroundings import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PAGES = {
@@ -25,6 +28,7 @@ SETTINGS = {  # beside those that are fast
 }
 
 
+@pytest.mark.timeout(900)  # a busy machine takes minutes for the thirty commands of the README
 @pytest.mark.parametrize("page", RUNNING)
 def test_what_a_page_prints_is_what_happens(page: str, name: str, tmp_path: Path) -> None:
     missing = [tool for tool in ("bash", "curl", "make") if shutil.which(tool) is None]
@@ -44,6 +48,15 @@ def test_a_block_says_its_language_and_one_that_does_not_run_says_why(page: str)
         assert block.language in RUN | SHOWN, f"line {block.line}"
         assert "\n$ " not in f"\n{block.text}" or block.language == "console", f"line {block.line}"
         assert all(what in NOTES and (words or what == "continues") for what, _, words in block.notes), block.notes
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_of_settings_can_be_read_as_what_it_says(page: str) -> None:
+    readers: dict[str, Callable[[str], object]] = {"toml": tomllib.loads, "yaml": yaml.safe_load}
+
+    for block in PAGES[page]:
+        if block.language in readers:
+            assert readers[block.language](block.text), f"line {block.line}"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ ANSWERS = re.compile(r"shm-monitor api\b|uvicorn\b")
 STOPPED = (0, -signal.SIGINT)  # uvicorn ends by the signal that stopped it
 CRASHED = re.compile(r"^Traceback|^Fatal Python error", re.MULTILINE)
 DONE = "@@ done"
+OF_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON", "VENV")  # of `make test` above us
 BIN = Path(sys.executable).parent
 FAST = {
     "SHM_MONITOR_CHECK_INTERVAL": "0.2",
@@ -65,6 +66,8 @@ class PageRun:
             BROWSER="true",
             TERM="xterm-256color",
         )
+        for key in OF_MAKE:
+            self._environ.pop(key, None)
         self._source = ""
         self._serving: Terminal | None = None
         _look_like_a_clone(directory)
