@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from shm_monitor.errors import ConfigError
 from shm_monitor.segment import injection
 from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.injecting import inject as falsify
+from shm_monitor.worker.injecting import reading_of
 
 if TYPE_CHECKING:
     import argparse
@@ -24,21 +24,10 @@ def inject(given: argparse.Namespace) -> int:
         with attach(given.name, timeout=0.0) as reader:
             injection.end(reader.name)
         return exits.FINE
-    asked = dict(map(_assignment, given.readings))
+    asked = dict(map(reading_of, given.readings))
     if not asked or not 0 < given.seconds <= SECONDS_MAX:
         raise ConfigError("inject", given.seconds, "argument", "METRIC=NUMBER ... --seconds 1 to 86400")
     with attach(given.name, timeout=0.0) as reader:
         falsify(reader, asked, given.seconds)
     print(f"injecting for {given.seconds:g} s: {', '.join(given.readings)}", file=sys.stderr)
     return exits.FINE
-
-
-def _assignment(text: str) -> tuple[str, float]:
-    name, _, number = text.partition("=")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ConfigError("inject", text, "argument", "METRIC=NUMBER, such as memory_percent=97")
-    return name.strip(), value

@@ -1,4 +1,4 @@
-"""The full-screen view: panels that are drawn anew once per sample, and the keys that change how."""
+"""The full-screen view: it draws its panels once per sample, and keys change what they show."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class TopApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Fill the past from the ring and begin to look."""
+        """Read the samples that the ring still has, and begin to follow the sampler."""
         self.query_one("#filter").display = False
         for number, seconds in LEAVE_SECONDS.items():
             asyncio.get_running_loop().add_signal_handler(number, self._leave, seconds)
@@ -99,12 +99,12 @@ class TopApp(App[None]):
         self.call_after_refresh(self.look)
 
     def _leave(self, seconds: int) -> None:
-        """Leave the terminal as it was. Textual may wait for one that is gone without end; *seconds* are enough."""
-        signal.alarm(seconds)  # whose default is to end the process
+        """Restore the terminal and exit; textual waits forever for a terminal that is gone, so an alarm ends it."""
+        signal.alarm(seconds)  # SIGALRM ends the process by default
         self.exit()
 
     def _come_back(self, _: object) -> None:
-        """Paint everything after ``fg``: textual's own paint may come before the terminal is ours again."""
+        """Paint everything again after ``fg``: textual may paint before the shell has given the terminal back."""
         self.set_timer(0.1, lambda: self.screen.refresh(layout=True))
         self.set_timer(0.5, lambda: self.screen.refresh(layout=True))
 
@@ -114,7 +114,7 @@ class TopApp(App[None]):
         self.draw()
 
     async def look(self) -> None:
-        """Take what the source has now; from a thread where it may keep us waiting."""
+        """Fetch the newest sample, in a thread if the source may be slow, and draw it."""
         if self._paused_at is not None:
             return
         if self._source.waits:
@@ -159,7 +159,7 @@ class TopApp(App[None]):
                 self.query_one(f"#{name}").border_title = title_of(name, frame, look)
 
     def _put(self, name: str, text: Text) -> None:
-        """Show *text*, where it is another one; a panel that keeps its lines moves nothing."""
+        """Update the widget *name* if its text has changed, and the layout only if the number of lines has."""
         before = self._drawn.get(name)
         if before == text and before.spans == text.spans and before.style == text.style:
             return
@@ -181,7 +181,7 @@ class TopApp(App[None]):
         self.draw()
 
     def action_span(self, step: int) -> None:
-        """Let all charts show the next shorter or longer time."""
+        """Make all charts show a shorter or a longer time."""
         interval = max(self._turn_seconds, *(snapshot.interval_seconds for snapshot, _ in self._past), 0.0)
         spans = [seconds for seconds in SPANS_SECONDS if seconds <= max(PAST_SAMPLES * interval, SPAN_SECONDS)]
         self._span_seconds = spans[min(max(spans.index(self._span_seconds) + step, 0), len(spans) - 1)]
@@ -193,7 +193,7 @@ class TopApp(App[None]):
         self.draw()
 
     def action_filter(self) -> None:
-        """Ask for a part of a name."""
+        """Open the field for a part of a name."""
         field = self.query_one("#filter", Input)
         field.display = True
         field.focus()
@@ -229,11 +229,11 @@ class TopApp(App[None]):
         self.theme = "textual-light" if self.theme == "textual-dark" else "textual-dark"
 
     def action_sources(self) -> None:
-        """Say where each number comes from."""
+        """Show where each number comes from."""
         self.push_screen(SourcesScreen(self._source.sources()))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave Ctrl-Z alone where another process keeps us: `shm-monitor run` and its sampler would go on, unseen."""
+        """Ignore Ctrl-Z under ``shm-monitor run``, which would go on unseen with its sampler."""
         if action == "suspend_process":
             return os.getpgrp() == os.getpid()
         return super().check_action(action, parameters)
@@ -247,7 +247,7 @@ class TopApp(App[None]):
         self.push_screen(ExplainScreen(self.shown(), self.size.width))
 
     def action_inject(self) -> None:
-        """Ask for false readings."""
+        """Open the field for false readings."""
         self.push_screen(InjectScreen(), self._inject)
 
     def _inject(self, text: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What stands above the panels: whose sampler it is, its verdict, and the reasons."""
+"""What stands above the panels: the name of the sampler, its verdict, and the reasons."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def title_of(name: str, frame: Frame, look: Look) -> str:
     return ", ".join(words) + false + ("" if frame.live else f"  {frame.gone}")
 
 
-_GROUPS: dict[str, set[str]] = {  # whose readings a panel shows
+_GROUPS: dict[str, set[str]] = {  # the groups of metrics that a panel shows
     "memory": {"memory"},
     "cpu": {"cpu"},
     "gpus": {"gpu"},

@@ -1,4 +1,4 @@
-"""What panels are made of: bars, charts and tables whose columns stand under each other; and how high charts are."""
+"""What panels are made of: bars, charts and tables in aligned columns, and how many lines each chart gets."""
 
 from __future__ import annotations
 
@@ -166,6 +166,8 @@ def _chart(chart: Chart, axis: Axis, height: int) -> Iterable[Text]:
 
 def _crossed(line: str, styles: Sequence[str], rules: Sequence[Rule], per_line: float) -> Text:
     """Return *line* with *rules* where it is blank or full; several of them have a cell each in turn."""
+    if not rules and UNKNOWN not in line and len(set(styles)) == 1:
+        return Text(line, styles[0])
     cells = []
     for at, (sign, style) in enumerate(zip(line, styles, strict=True)):
         if rules and sign in {" ", UNKNOWN, FULL}:

@@ -1,7 +1,8 @@
-"""What lies over the panels for a moment: the keys, the reasons, and what to inject."""
+"""The boxes over the panels: the keys, the explanation, the sources, and the field for false readings."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import textwrap
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from textual.widgets import Input, Static
 from shm_monitor.errors import ConfigError
 from shm_monitor.tui.explain import explanation
 from shm_monitor.tui.source import Frame
+from shm_monitor.worker.injecting import reading_of
 
 INJECT_SECONDS = 30.0
 FRAME_CELLS = 15  # of a box: its border, its padding, and a margin
@@ -80,7 +82,7 @@ class SourcesScreen(_Shown):
 
 
 class InjectScreen(ModalScreen[str | None]):
-    """Asks for readings to falsify."""
+    """The field for false readings."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "give_up", "close")]
 
@@ -89,7 +91,7 @@ class InjectScreen(ModalScreen[str | None]):
         yield Input(placeholder=f"memory_percent=97 ... [seconds, else {INJECT_SECONDS:g}]")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Hand over what was typed."""
+        """Return what was typed."""
         self.dismiss(event.value)
 
     def action_give_up(self) -> None:
@@ -103,20 +105,15 @@ def readings_of(text: str) -> tuple[dict[str, float], float]:
     Raises:
         ConfigError: *text* is something else.
     """
-    readings: dict[str, float] = {}
-    seconds = INJECT_SECONDS
-    for word in text.split():
-        name, sign, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or bool(sign) != bool(name) or (not sign and value <= 0):
-            raise ConfigError("inject", word, "argument", "METRIC=NUMBER, or a number of seconds")
-        if sign:
-            readings[name] = value
-        else:
-            seconds = value
-    if not readings:
+    words = text.split()
+    seconds = INJECT_SECONDS if not words or "=" in words[-1] else _seconds(words.pop())
+    if not words:
         raise ConfigError("inject", text, "argument", "at least one METRIC=NUMBER, such as memory_percent=97")
-    return readings, seconds
+    return dict(map(reading_of, words)), seconds
+
+
+def _seconds(word: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(word) < math.inf:
+            return float(word)
+    raise ConfigError("inject", word, "argument", "METRIC=NUMBER, or a number of seconds")

@@ -75,14 +75,14 @@ class Source(Protocol):
         """Return where each number comes from, by metric; empty where nobody says."""
 
     def inject(self, readings: dict[str, float], seconds: float) -> None:
-        """Put false readings in.
+        """Inject false readings for *seconds*.
 
         Raises:
-            MonitorError: it may not be done.
+            MonitorError: the sampler does not allow it.
         """
 
     def close(self) -> None:
-        """Let go."""
+        """Release what the source holds."""
 
 
 class LocalSource:
@@ -97,7 +97,7 @@ class LocalSource:
         self.title = self._reader.name
 
     def newest(self) -> Frame:
-        """Return the newest sample and why it presses."""
+        """Return the newest sample and the reasons that hold."""
         status = self._reader.status()
         if status.sequence is None:
             return Frame(status.state, detail=status.detail)
@@ -138,7 +138,7 @@ class LocalSource:
             return {}
 
     def inject(self, readings: dict[str, float], seconds: float) -> None:
-        """Put false readings in, where the sampler was told to take them."""
+        """Inject false readings, if the sampler allows it."""
         inject(self._reader, readings, seconds)
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class RemoteSource:
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def newest(self) -> Frame:
-        """Return the newest sample and why it presses."""
+        """Return the newest sample and the reasons that hold."""
         try:
             snapshot = msgspec.msgpack.decode(self._get("/snapshot", "application/msgpack"), type=Snapshot)
             answer = msgspec.json.decode(self._get("/resources/prune", "application/json"), type=Explanation)
@@ -186,8 +186,8 @@ class RemoteSource:
     def sources(self) -> dict[str, str]:
         """Return the sources as the API's ``/schema`` has them."""
         try:
-            told = json.loads(self._get("/schema", "application/json"))
-            return {one["name"]: printable(one["source"]) for one in told["metrics"]}
+            schema = json.loads(self._get("/schema", "application/json"))
+            return {one["name"]: printable(one["source"]) for one in schema["metrics"]}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -214,7 +214,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _problem(error: urllib.error.HTTPError) -> str:
     """Return what the API says is wrong (RFC 9457), else its status."""
     try:
-        told = json.loads(error.read(BODY_BYTES_MAX))
-        return f"{error.code}: {told['detail']}"
+        problem = json.loads(error.read(BODY_BYTES_MAX))
+        return f"{error.code}: {problem['detail']}"
     except (ValueError, KeyError, TypeError, OSError):
         return f"{error.code} {error.reason}"

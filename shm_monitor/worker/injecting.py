@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from shm_monitor.errors import ConfigError, UnknownMetricError
@@ -20,6 +21,22 @@ _SHORT = {
     "gpu_percent": "utilization_percent",
     "gpu_memory_percent": "memory_percent",
 }
+
+
+def reading_of(text: str) -> tuple[str, float]:
+    """Return the metric and the number of *text*, ``METRIC=NUMBER``.
+
+    Raises:
+        ConfigError: *text* is something else.
+    """
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name.strip() or not math.isfinite(value):
+        raise ConfigError("inject", text, "argument", "METRIC=NUMBER, such as memory_percent=97")
+    return name.strip(), value
 
 
 def inject(reader: Reader, asked: dict[str, float], seconds: float) -> None:

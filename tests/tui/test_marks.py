@@ -8,12 +8,13 @@ pytest.importorskip("rich", reason="the extra tui is not installed")
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.text import Text
 
-from shm_monitor.snapshot.structs import LimitState
+from shm_monitor.snapshot.structs import LimitState, Worker, Workers
 from shm_monitor.tui.axis import GUTTER_CELLS, Axis
 from shm_monitor.tui.explain import explanation
 from shm_monitor.tui.look import Look
-from shm_monitor.tui.marks import bar, blocks
+from shm_monitor.tui.marks import GREY, bar, blocks
 from shm_monitor.tui.panels import PANELS
 from shm_monitor.tui.rows import BORDER_LINES, Chart, Row, Rule, drawn, heights, table, wrapped
 from shm_monitor.tui.source import Frame
@@ -148,6 +149,25 @@ def test_a_gpu_shows_what_holds_its_clocks_down() -> None:
 
     for part in ("gpu 0", "50.0 %", "60 °C", "300 W", "1.0 GB", "of 4.0 GB", "throttled: sw_power_cap"):
         assert part in text
+
+
+def test_our_own_processes_are_grey_and_a_foreign_user_is_named() -> None:
+    processes = [Worker(1, name="shm-monitor sampler"), Worker(2, name="train.py", user="eve")]
+    sample = snapshot(1, workers=Workers(2, processes=processes))
+    _, own, other = PANELS["workers"](sample, Look(WIDTH, Axis([sample], WIDTH)))
+
+    assert isinstance(own, Text)
+    assert isinstance(other, Text)
+    assert [str(span.style) for span in own.spans] == [GREY]
+    assert "train.py (eve)" in other.plain
+    assert not other.spans
+
+
+def test_a_filter_that_no_limit_passes_is_named() -> None:
+    sample = snapshot(1)
+    rows = PANELS["limits"](sample, Look(WIDTH, Axis([sample], WIDTH), wanted="gpu"))
+
+    assert [str(row) for row in rows] == ["no limit with gpu in its name"]
 
 
 def test_a_limit_that_is_not_set_is_not_listed() -> None:
