@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shm_monitor.errors import MissingDependencyError
+from shm_monitor.integrations.host_semaphore import HostSemaphore
 from shm_monitor.integrations.pressure import Pressure
-from shm_monitor.integrations.tokens import Tokens
 from shm_monitor.schema import Level
 
 try:
@@ -62,7 +62,7 @@ class PressurePlugin(WorkerPlugin):
         self._guard = _Guard(
             worker,
             Pressure(reader, on=self._on),
-            Tokens(reader.name, "~dask", self._keep_running),
+            HostSemaphore(reader.name, "~dask", self._keep_running),
             max_pause=self._max_pause,
         )
         self._guard.begin()
@@ -75,10 +75,10 @@ class PressurePlugin(WorkerPlugin):
 class _Guard:
     """Stands before the decision of one worker."""
 
-    def __init__(self, worker: Worker, pressure: Pressure, tokens: Tokens, *, max_pause: float) -> None:
+    def __init__(self, worker: Worker, pressure: Pressure, semaphore: HostSemaphore, *, max_pause: float) -> None:
         self._worker = worker
         self._pressure = pressure
-        self._tokens = tokens
+        self._semaphore = semaphore
         self._max_pause = max_pause
         self._paused_at: float | None = None
         self._has_waited = False  # for as long as it may, in this episode
@@ -101,7 +101,7 @@ class _Guard:
         if self._original is not None:
             self._worker.memory_manager._maybe_pause_or_unpause = self._original
         self._resume()
-        self._tokens.give_back()
+        self._semaphore.give_back()
 
     def decide(self, worker: Any, memory: int) -> None:
         """Pause, or leave the decision to the manager; called each 100 ms."""
@@ -117,11 +117,11 @@ class _Guard:
     def _must_pause(self) -> bool:
         if not self._pressure("pausing this worker"):
             self._has_waited = False
-            self._tokens.give_back()
+            self._semaphore.give_back()
             return False
         if self._paused_at is not None and time.monotonic() - self._paused_at > self._max_pause:
             self._has_waited = True
-        return not self._has_waited and not self._tokens.take()
+        return not self._has_waited and not self._semaphore.take()
 
     def _resume(self) -> None:
         if self._paused_at is not None:

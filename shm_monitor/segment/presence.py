@@ -13,10 +13,9 @@ has a limit of its memory (bit 30 for all from the 29th on); bit 31 once it has 
 request of that round is about: 0 for memory, else 1 + the place of the limit.
 
 The kernel drops a lock with its process, a forked child inherits none, and the sampler finds the holders with their
-pids by ``F_GETLK``: 1.8 us a worker. Closing *any* descriptor of the file drops all locks of the process, so one
-descriptor is kept per file, for good. The segment itself stays read-only for workers.
+pids by ``F_GETLK``: 1.8 us a worker. The segment itself stays read-only for workers.
 
-Source: fcntl(2), "Advisory record locking"; POSIX.1-2017, close().
+Source: fcntl(2), "Advisory record locking".
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import threading
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
-from shm_monitor.segment import side_files
+from shm_monitor.segment import record_locks
 from shm_monitor.segment.layout import WORKER_COUNT
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ _ROUND_MASK = 0xFFFF
 _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
 
 _lock = threading.Lock()
-_files: dict[str, int] = {}  # one descriptor per file, kept for good: closing any drops every lock of the process
 _mine: dict[tuple[int, str], list[int]] = {}  # slot and users, by process and name: one slot a process
 
 
@@ -109,21 +107,16 @@ def take_slot(name: str, weight: float) -> int | None:
     Raises:
         MonitorError: the file cannot be made or trusted.
     """
-    import fcntl
-
     with _lock:
         known = _mine.get((os.getpid(), name))
         if known is not None:
             known[1] += 1
             return known[0]
-        fd = _file(name)
         for slot in range(WORKER_COUNT):
-            try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
-            except (BlockingIOError, PermissionError):  # held by another process; both are allowed, fcntl(2)
+            if not record_locks.lock(name, SUFFIX, slot):
                 continue
             record = Record(held_bytes_of("self"), weight, UNKNOWN_BYTES, 0, 0, 0, 0, 0.0, 0, 0, 0)
-            os.pwrite(fd, _RECORD.pack(*record), _RECORDS_OFFSET + slot * _RECORD.size)
+            os.pwrite(_file(name), _RECORD.pack(*record), _RECORDS_OFFSET + slot * _RECORD.size)
             _mine[os.getpid(), name] = [slot, 1]
             return slot
     return None
@@ -131,8 +124,6 @@ def take_slot(name: str, weight: float) -> int | None:
 
 def give_back(name: str) -> None:
     """Let go of the slot of this process under *name* when nobody in it uses it any more."""
-    import fcntl
-
     with _lock:
         known = _mine.get((os.getpid(), name))
         if known is None:
@@ -140,7 +131,7 @@ def give_back(name: str) -> None:
         known[1] -= 1
         if not known[1]:
             del _mine[os.getpid(), name]
-            fcntl.lockf(_file(name), fcntl.LOCK_UN, 1, known[0])
+            record_locks.unlock(name, SUFFIX, known[0])
 
 
 def say(name: str, slot: int, *, sheddable_bytes: int | None = None, answer: tuple[int, int] | None = None) -> None:
@@ -210,10 +201,8 @@ class Register:
 
     def _open(self) -> int | None:
         with _lock:
-            if self._name in _files:
-                return _files[self._name]
             try:
-                return _file(self._name, make=False)
+                return record_locks.file_of(self._name, SUFFIX, make=False)
             except (FileNotFoundError, MonitorError):
                 return None
 
@@ -236,8 +225,5 @@ def held_bytes_of(pid: int | str) -> int:
     return found
 
 
-def _file(name: str, *, make: bool = True) -> int:
-    """Return the one descriptor of this process (and, at first, of its forked children) for the file of *name*."""
-    if name not in _files:
-        _files[name] = side_files.open_file(name, SUFFIX, os.O_RDWR | (os.O_CREAT if make else 0))
-    return _files[name]
+def _file(name: str) -> int:
+    return record_locks.file_of(name, SUFFIX)

@@ -42,7 +42,7 @@ def wait(attachment: Attachment, timeout: float | None) -> bool:
 
 async def changed(attachment: Attachment, timeout: float | None) -> bool:
     """Do the same in an event loop, without a thread."""
-    import asyncio  # 7 MB, which a worker that waits without a loop does not pay
+    import asyncio  # 10 MB, which a worker without an event loop does not pay
 
     before = attachment.level()
     for seconds in slices(timeout, ASYNC_POLL_SECONDS):

@@ -16,7 +16,7 @@ pytest.importorskip("distributed", reason="distributed is not installed")
 import distributed
 
 from shm_monitor.integrations.dask import PressurePlugin, _Guard
-from shm_monitor.integrations.tokens import Tokens
+from shm_monitor.integrations.host_semaphore import HostSemaphore
 from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
@@ -122,14 +122,14 @@ def test_without_a_sampler_nothing_pauses(cluster: Any, name: str) -> None:
 
 
 def test_a_token_is_held_by_one_process_and_comes_back_at_its_death(name: str) -> None:
-    held = "import sys, time; from shm_monitor.integrations.tokens import Tokens\n"
-    held += "assert Tokens(sys.argv[1], '~dask', 1).take(); print('held', flush=True); time.sleep(60)"
+    held = "import sys, time; from shm_monitor.integrations.host_semaphore import HostSemaphore\n"
+    held += "assert HostSemaphore(sys.argv[1], '~dask', 1).take(); print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", held, name], env=child_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        mine, wider = Tokens(name, "~dask", 1), Tokens(name, "~dask", 2)
+        mine, wider = HostSemaphore(name, "~dask", 1), HostSemaphore(name, "~dask", 2)
         assert not mine.take()
         assert wider.take()
         process.kill()
@@ -141,7 +141,7 @@ def test_a_token_is_held_by_one_process_and_comes_back_at_its_death(name: str) -
 
 
 def test_two_in_one_process_do_not_share_a_token(name: str) -> None:
-    one, other = Tokens(name, "~dask", 1), Tokens(name, "~dask", 1)
+    one, other = HostSemaphore(name, "~dask", 1), HostSemaphore(name, "~dask", 1)
 
     assert one.take()
     assert one.take(), "held already"
@@ -152,7 +152,7 @@ def test_two_in_one_process_do_not_share_a_token(name: str) -> None:
 
 
 def test_a_forked_child_holds_no_token_of_its_parent(name: str) -> None:
-    mine = Tokens(name, "~dask", 1)
+    mine = HostSemaphore(name, "~dask", 1)
     assert mine.take()
     with warnings.catch_warnings():  # 3.12: of threads that other tests have left
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -160,5 +160,5 @@ def test_a_forked_child_holds_no_token_of_its_parent(name: str) -> None:
     if child == 0:
         os._exit(mine.take())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the child took what its parent holds"
-    assert not Tokens(name, "~dask", 1).take()
+    assert not HostSemaphore(name, "~dask", 1).take()
     mine.give_back()
