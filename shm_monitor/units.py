@@ -59,13 +59,13 @@ def amount(number: float | None, unit: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return *text* with everything in it that is not printed written as JSON escapes it.
+    r"""Return *text* with everything in it that is not printed written as JSON escapes it.
 
     The names of interfaces, mounts, processes and GPUs are not ours: an ESC in one would be obeyed by the terminal,
     a newline would make a line that nobody printed, a lone surrogate (a byte that is not UTF-8) cannot be encoded.
 
     >>> print(printable("eth\x1b[2J"), printable("a\nb"))
-    eth\\u001b[2J a\\nb
+    eth\u001b[2J a\nb
     """
     if text.isprintable():
         return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import shutil
 import tomllib
 from typing import TYPE_CHECKING
@@ -48,6 +50,22 @@ def test_a_block_says_its_language_and_one_that_does_not_run_says_why(page: str)
         assert block.language in RUN | SHOWN, f"line {block.line}"
         assert "\n$ " not in f"\n{block.text}" or block.language == "console", f"line {block.line}"
         assert all(what in NOTES and (words or what == "continues") for what, _, words in block.notes), block.notes
+
+
+WITH_EXAMPLES = [
+    path
+    for package in (ROOT / "shm_monitor", ROOT / "api" / "shm_monitor_api")
+    for path in package.rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("file", WITH_EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_of_a_docstring_prints_what_it_says(file: Path) -> None:
+    root = ROOT / "api" if file.is_relative_to(ROOT / "api") else ROOT
+    module = importlib.import_module(".".join(file.relative_to(root).with_suffix("").parts))
+
+    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize("page", PAGES)

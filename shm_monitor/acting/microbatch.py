@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 class MicroBatch(Governor):
     """A ``Governor`` whose units are the rows of a batch, and which measures by itself what a row takes.
 
-    ::
-
         micro = sm.MicroBatch(full=256, floor=8)
         for x, y in loader:
             for (xs, ys), weight, is_last in micro.split(x, y):

@@ -30,8 +30,6 @@ AHEAD = 2  # map() keeps so many times the limit in flight: enough that no worke
 class BoundedExecutor(Executor):
     """Submits to another executor, and blocks in ``submit`` while there is no room for one more task.
 
-    ::
-
         with sm.BoundedExecutor(ProcessPoolExecutor(8), limit=8) as pool:
             results = list(tqdm(pool.map(work, paths), total=len(paths)))
 

@@ -112,10 +112,8 @@ class AgreedVerdict:
 class HostRanks:
     """The ranks of one host that ``multiprocessing`` started: a table of words of their own, no lock, no collective.
 
-    ::
-
         ranks = sm.HostRanks(4)  # in the parent
-        Process(target=train, args=(ranks.rank(0),)) ...
+        Process(target=train, args=(ranks.rank(0),)).start()  # and so on
         verdict = sm.AgreedVerdict(sm.attach(), rank)  # in each child
 
     A word is ``round:56 | byte:8`` and stored at once; a round is complete when each rank's word for it is there.

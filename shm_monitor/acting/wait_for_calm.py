@@ -81,8 +81,6 @@ def when_pressed(*, reader: Reader | None = None, watch: Iterable[str] = ("memor
 
     An episode that is open when the function is decorated counts: a restarted worker is called for it within a second.
 
-    ::
-
         @sm.when_pressed()
         def shed(episode: sm.Episode) -> None:
             cache.shrink(sm.attach().shed_bytes())

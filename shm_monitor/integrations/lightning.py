@@ -129,8 +129,6 @@ def _give_back_garbage() -> None:
 def accumulate(module: Any, micro: MicroBatch, *tensors: Any) -> Iterator[tuple[tuple[Any, ...], float]]:
     """Yield (slices, weight) of one batch, inside ``training_step`` of a *module* with manual optimization.
 
-    ::
-
         for (xs, ys), weight in accumulate(self, self.micro, x, y):
             self.manual_backward(loss_of(self.layers(xs), ys) * weight)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class MicroBatch(_MicroBatch):
     """``shm_monitor.MicroBatch`` that knows modules: gradients are exchanged once per batch, not per slice.
 
-    ::
+    In a training loop:
 
         micro = MicroBatch(full=256, floor=8)
         for x, y in loader:

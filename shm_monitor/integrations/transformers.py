@@ -133,8 +133,6 @@ def accumulate(
 ) -> Iterator[tuple[tuple[Any, ...], float]]:
     """Yield (slices, weight) of one batch for a loop over accelerate; gradients are exchanged with the last slice.
 
-    ::
-
         for (xs, ys), weight in accumulate(accelerator, model, micro, x, y):
             accelerator.backward(loss_of(model(xs), ys) * weight)
 

@@ -1,7 +1,5 @@
 """Pressure of every node of a Ray cluster: a sampler per node, its verdict anywhere, and back-pressure for Ray Data.
 
-::
-
     ray.init()
     start_samplers()  # one named, detached actor per node, which owns that node's sampler
     enable()  # Ray Data: pipelines brake while nodes press
