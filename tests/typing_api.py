@@ -75,6 +75,7 @@ def an_owner_manages(config: sm.ResourceConfig) -> None:
         assert_type(manager.name, str)
         assert_type(manager.should_prune(), bool)
         assert_type(manager.check_interval, float)
+        assert_type(manager.explain(), sm.Explanation)
         assert_type(manager.config, sm.ResourceConfig)
         assert_type(manager.reader, sm.Reader)
         assert_type(manager.owns_sampler, bool)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from shm_monitor import exits
 from shm_monitor.config import origins
 from shm_monitor.errors import MissingDependencyError
+from shm_monitor.supervision.keeper import same_modules
 
 if TYPE_CHECKING:
     import argparse
@@ -66,5 +67,4 @@ def environment(env_file: EnvFile, environ: Mapping[str, str]) -> dict[str, str]
     Raises:
         ConfigError: the file cannot be read.
     """
-    # The same modules as in this process, and nothing of the working directory (-P).
-    return {**origins.for_serving(env_file), **environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {**origins.for_serving(env_file), **environ, **same_modules()}

@@ -130,7 +130,7 @@ def _add_api(verbs: argparse._SubParsersAction[Parser]) -> None:
 def _add_top(verbs: argparse._SubParsersAction[Parser]) -> None:
     top = _verb_parser(verbs, "top", "top:top", "show one sampler on the whole screen (extra: tui)")
     where = top.add_mutually_exclusive_group()
-    where.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    _add_name(where)
     where.add_argument("--url", metavar="URL", help="of an API, here or elsewhere; its token: $SHM_MONITOR_TOKEN")
     top.add_argument("--once", action="store_true", help="print one frame and end: 0, or 3 without a live sampler")
     top.add_argument("--plain", action="store_true", help="a line per change in place of the full screen")
@@ -141,7 +141,7 @@ def _add_top(verbs: argparse._SubParsersAction[Parser]) -> None:
 def _add_looks(verbs: argparse._SubParsersAction[Parser]) -> None:
     snapshot = _verb_parser(verbs, "snapshot", "look:snapshot", "print the newest sample")
     formats = snapshot.add_mutually_exclusive_group()
-    formats.add_argument("--json", action="store_true", help="as JSON")
+    _add_json(formats)
     formats.add_argument("--msgpack", action="store_true", help="as MessagePack")
     check = _verb_parser(verbs, "check", "look:check", "exit with 0 fine, 1 prune, 3 no live sampler")
     check.add_argument(
@@ -157,15 +157,15 @@ def _add_looks(verbs: argparse._SubParsersAction[Parser]) -> None:
     episodes.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
     episodes.add_argument("--json", action="store_true", help="as JSON, one object a line")
     for one in (snapshot, check, status, schema, episodes):
-        one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+        _add_name(one)
     for one in (check, status, schema):
-        one.add_argument("--json", action="store_true", help="as JSON")
+        _add_json(one)
 
 
 def _add_traces(verbs: argparse._SubParsersAction[Parser]) -> None:
     record = _verb_parser(verbs, "record", "traces:record", "append what is measured to a file, until Ctrl-C")
     record.add_argument("file", metavar="FILE", help="made where it is missing; gone on with where it is not")
-    record.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    _add_name(record)
     record.add_argument("--once", action="store_true", help="only what the ring has now, of a dead sampler too")
     record.add_argument("--seconds", type=float, help="stop after so many")
     record.add_argument("--everything", action="store_true", help="every metric, not only those that decide")
@@ -173,7 +173,7 @@ def _add_traces(verbs: argparse._SubParsersAction[Parser]) -> None:
     replay.add_argument("file", metavar="FILE", help="of `record`, or a .csv: time,metric,...")
     replay.add_argument("--against", metavar="OTHER.env", help="compare with the configuration in this file")
     replay.add_argument("--html", metavar="OUT", help="write a page of charts; with --against both beside each other")
-    replay.add_argument("--json", action="store_true", help="as JSON")
+    _add_json(replay)
     _config_options(replay)
 
 
@@ -182,24 +182,24 @@ def _add_inject(verbs: argparse._SubParsersAction[Parser]) -> None:
     inject.add_argument("readings", nargs="*", metavar="METRIC=NUMBER", help="memory_percent=97, gpu:0.power_watts=300")
     inject.add_argument("--seconds", type=float, default=10.0, help="for how long (default: %(default)g)")
     inject.add_argument("--end", action="store_true", help="take back what is injected now")
-    inject.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    _add_name(inject)
 
 
 def _add_housekeeping(verbs: argparse._SubParsersAction[Parser]) -> None:
     listing = _verb_parser(verbs, "list", "housekeeping:list_all", "list the samplers of this user")
-    listing.add_argument("--json", action="store_true", help="as JSON")
+    _add_json(listing)
     clean = _verb_parser(verbs, "clean", "clean:clean", "remove what is yours, dead, and at least a minute old")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    clean.add_argument("--json", action="store_true", help="as JSON")
+    _add_json(clean)
     doctor = _verb_parser(verbs, "doctor", "housekeeping:doctor", "say what can be measured here, and why not the rest")
-    doctor.add_argument("--json", action="store_true", help="as JSON")
+    _add_json(doctor)
 
 
 def _add_config(verbs: argparse._SubParsersAction[Parser]) -> None:
     config = verbs.add_parser("config", help="look at the configuration")
     shown = config.add_subparsers(required=True, metavar="COMMAND")
     show = _verb_parser(shown, "show", "settings:show", "print each effective value and where it came from")
-    show.add_argument("--json", action="store_true", help="as JSON")
+    _add_json(show)
     _config_options(show)
     init = _verb_parser(shown, "init", "template:init", "write a .env with every setting in it, as comments")
     init.add_argument("-o", "--output", default=".env", metavar="FILE", help="never overwritten; - for stdout")
@@ -213,7 +213,7 @@ def _add_desk(verbs: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _config_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+    _add_name(one)
     one.add_argument("--env-file", metavar="FILE", help="read this file instead of searching for a .env")
     one.add_argument(
         "--set",
@@ -222,6 +222,14 @@ def _config_options(one: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting, such as max_memory_usage_mb=4096; stronger than the environment and the file",
     )
+
+
+def _add_name(one: argparse._ActionsContainer) -> None:
+    one.add_argument("--name", help=f"of the sampler; else ${names.NAME_VARIABLE}, else {names.DEFAULT_NAME}")
+
+
+def _add_json(one: argparse._ActionsContainer) -> None:
+    one.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _verb_parser(

@@ -44,18 +44,23 @@ def run(given: argparse.Namespace) -> int:
     if not any(command) and (command or given.has_dashes):  # run -- $CMD, which is not set
         print("shm-monitor: there is no command after --; try: shm-monitor run -- python train.py", file=sys.stderr)
         return exits.USAGE
-    if given.bind is not None and not given.no_api and _is_refused(config, given):
-        return exits.USAGE
+    on_terminal = not command and sys.stdout.isatty() and not given.no_view
+    quiet = on_terminal or bool(command)
+    log_to_stderr(logging.WARNING if quiet else logging.INFO, "shm-monitor: %(message)s")
+    keeper, address = None, ""
+    # Many commands may run beside each other, each with a sampler of its own: an API only where its port is given.
+    if not given.no_api and (given.bind is not None or not command) and _is_installed(given.bind):
+        environ = api.environment(given.env_file, os.environ)
+        options = ["--name", config.name, "--log-level", "warning" if quiet else "info"]
+        options += [] if given.bind is None else ["--bind", given.bind]
+        if given.bind is not None and api.is_refused(api.command_line(*options), environ):
+            return exits.USAGE  # a sampler that runs without it would not be what was asked for
+        keeper = ApiKeeper(api.command_line("--stop-at-eof", *options), environ)
+        address = api.url(given.bind, environ)
     if command:
-        # Many commands may run beside each other, each with a sampler of its own: an API only where its port is given.
-        wanted = given.bind is not None and not given.no_api
-        return run_command(config, command, _api_keeper(config, given, quiet=True) if wanted else None)
-    on_terminal = sys.stdout.isatty() and not given.no_view
-    log_to_stderr(logging.WARNING if on_terminal else logging.INFO, "shm-monitor: %(message)s")
-    keeper = None if given.no_api else _api_keeper(config, given, quiet=on_terminal)
-    load = partial(settings.load, given)
-    view = View(config.name, api.url(given.bind, _environment(given)) if keeper else "") if on_terminal else None
-    return run_sampler(config, load, view=view, keeper=keeper)
+        return run_command(config, command, keeper)
+    view = View(config.name, address) if on_terminal else None
+    return run_sampler(config, partial(settings.load, given), view=view, keeper=keeper)
 
 
 def run_sampler(
@@ -107,7 +112,6 @@ def run_sampler(
 
 def run_command(config: ResourceConfig, command: list[str], keeper: ApiKeeper | None = None) -> int:
     """Run *command* beside a sampler and return its exit status, 128 + n where signal n ended it."""
-    log_to_stderr(logging.WARNING, "shm-monitor: %(message)s")
     with ResourceManager(config), keeper or contextlib.nullcontext():
         try:
             process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: config.name})
@@ -119,31 +123,20 @@ def run_command(config: ResourceConfig, command: list[str], keeper: ApiKeeper | 
         return 128 - status if status < 0 else status
 
 
-def _api_keeper(config: ResourceConfig, given: argparse.Namespace, *, quiet: bool) -> ApiKeeper | None:
-    """Return what keeps an API beside the sampler; None, and a line that says so, where it is not installed."""
+def _is_installed(bind: str | None) -> bool:
+    """Return whether an API can be had; where it cannot, a line of the log says so.
+
+    Raises:
+        MissingDependencyError: the packages of the API are not installed, and *bind* asks for it.
+    """
     try:
         api.check_installed()
     except MissingDependencyError as error:
+        if bind is not None:
+            raise
         _log.info("without the REST API: %s", error)
-        return None
-    options = ["--stop-at-eof", "--name", config.name, "--log-level", "warning" if quiet else "info"]
-    options += ["--bind", given.bind] if given.bind else []
-    return ApiKeeper(api.command_line(*options), _environment(given))
-
-
-def _is_refused(config: ResourceConfig, given: argparse.Namespace) -> bool:
-    """Return whether an API could not be had as asked for; a sampler that runs without it would not be what was asked.
-
-    Raises:
-        MissingDependencyError: the packages of the API are not installed.
-    """
-    api.check_installed()
-    command = api.command_line("--name", config.name, "--bind", given.bind)
-    return api.is_refused(command, _environment(given))
-
-
-def _environment(given: argparse.Namespace) -> dict[str, str]:
-    return api.environment(given.env_file, os.environ)
+        return False
+    return True
 
 
 def _order(config: ResourceConfig) -> Order:

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 
+from shm_monitor.supervision.keeper import same_modules
+
 END_SECONDS = 5.0
 
 
@@ -24,9 +26,7 @@ class View:
 
     def start(self) -> None:
         """Show; the sampler must be there."""
-        # The same modules as in this process, and nothing of the working directory (-P).
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(self._command, env=environ)
+        self._process = subprocess.Popen(self._command, env={**os.environ, **same_modules()})
 
     def has_ended(self) -> bool:
         """Say whether the person has closed it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +19,11 @@ BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 HEALTHY_SECONDS = 60.0  # after which the next death counts as the first again
 FROM_A_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # they reach all its processes; the owner decides
 STOP_SECONDS = 1.5  # then SIGKILL, so that a stop takes less than 2 s
+
+
+def same_modules() -> dict[str, str]:
+    """Return the environment by which a child, started with ``-P``, finds this process's modules and no others."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 class Next(enum.Enum):

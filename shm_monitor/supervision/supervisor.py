@@ -20,7 +20,7 @@ from shm_monitor.segment.removal import remove_left_behind
 from shm_monitor.segment.status import STALE, beat_age_ns, state_of
 from shm_monitor.segment.view import view_of
 from shm_monitor.supervision.handshake import Order, Report, decode_report, error_of, send_order
-from shm_monitor.supervision.keeper import Keeper, Next, close_pipes
+from shm_monitor.supervision.keeper import Keeper, Next, close_pipes, same_modules
 from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:
@@ -214,14 +214,14 @@ def _check_installed() -> None:
 
 
 def _spawn() -> subprocess.Popen[bytes]:
-    """Start a sampler that finds the same modules as this process, and nothing in the working directory."""
+    """Start a sampler."""
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "shm_monitor.sampler"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,  # a buffer has a lock, which a fork may copy while it is held
-            env={**os.environ, **SINGLE_THREADED, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, **SINGLE_THREADED, **same_modules()},
         )
     except OSError as error:  # out of processes, memory or descriptors
         doing = "the sampler process cannot be started"

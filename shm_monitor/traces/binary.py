@@ -16,7 +16,7 @@ import json
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 from zlib import crc32
 
 import msgspec
@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 
 from shm_monitor.errors import TraceError
 from shm_monitor.schema import Metric
+
+if TYPE_CHECKING:
+    from shm_monitor.segment.view import View
 
 MAGIC = b"SHMTRACE"
 VERSION = 1
@@ -58,6 +61,14 @@ class Table(NamedTuple):
     interval_ns: int
     devices: dict[str, str]
     name: str
+
+    @classmethod
+    def of(cls, view: View, *, everything: bool = False) -> Self:
+        """Return the table of a trace of *view*: of *everything* that is measured, or of what decides."""
+        metrics = view.schema.metrics
+        devices = view.schema.facts.get("gpu", {}).get("devices", ())
+        uuids = {str(device["instance"]): str(device["uuid"]) for device in devices}
+        return cls(metrics if everything else deciding_metrics(metrics), view.header.interval_ns, uuids, view.name)
 
     def to_bytes(self) -> bytes:
         """Return the head of a file with this table."""

@@ -84,14 +84,19 @@ class Report(msgspec.Struct, frozen=True):
     gap_seconds: float
     limits: tuple[LimitReport, ...]
 
-    def text(self) -> str:
-        """Return the report for people, without a newline at the end."""
+    @property
+    def heading(self) -> str:
+        """What was decided over, in one line."""
         head = f"{self.source}: {self.samples_count} samples over {duration(self.seconds)}"
         if self.gap_seconds:
             head += f", {duration(self.gap_seconds)} of it without samples"
         if self.damaged_count:
             head += f", {self.damaged_count} damaged ones left out"
-        return "\n\n".join([head, *(_limit_text(limit) for limit in self.limits)])
+        return head
+
+    def text(self) -> str:
+        """Return the report for people, without a newline at the end."""
+        return "\n\n".join([self.heading, *(_limit_text(limit) for limit in self.limits)])
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from shm_monitor.errors import SegmentError, TraceError
 from shm_monitor.schema import Unknown, unknown
-from shm_monitor.traces.binary import Table, deciding_metrics, read_table, record_dtype, sound
+from shm_monitor.traces.binary import Table, read_table, record_dtype, sound
 
 if TYPE_CHECKING:
     from shm_monitor.segment.view import View
@@ -147,7 +147,7 @@ def record(
         TraceError: the file is something else, or has other metrics.
         SegmentError: there is no segment to begin with.
     """
-    table = _table_of(reader.view(), everything=everything)
+    table = Table.of(reader.view(), everything=everything)
     until = None if seconds is None else clock() + seconds
     written = 0
     with Recorder(path, table) as recorder:
@@ -197,15 +197,3 @@ def _places(table: Table, view: View) -> Sequence[int]:
     """Return where the metrics of *table* are among the values of *view*; one past the end for those it has not."""
     places = view.schema.places
     return [places.get(metric.name, len(places)) for metric in table.metrics]
-
-
-def _table_of(view: View, *, everything: bool) -> Table:
-    """Return the table of a trace of *view*."""
-    metrics = view.schema.metrics
-    devices = view.schema.facts.get("gpu", {}).get("devices", ())
-    return Table(
-        metrics if everything else deciding_metrics(metrics),
-        view.header.interval_ns,
-        {str(device["instance"]): str(device["uuid"]) for device in devices},
-        view.name,
-    )

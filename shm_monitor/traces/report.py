@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.errors import MissingDependencyError
-from shm_monitor.traces.episodes import Episode, LimitReport, Report, cells_of
+from shm_monitor.traces.episodes import Episode, LimitReport, cells_of
 from shm_monitor.traces.outcome import Replayed
 from shm_monitor.traces.what_if import SETTINGS
-from shm_monitor.units import duration, printable
+from shm_monitor.units import printable
 
 _HERE = Path(__file__).parent
 _POINTS_MOST = 8_000  # per line; what is drawn of them at once is less
@@ -49,7 +49,7 @@ def html(*tried: Tried, title: str = "shm-monitor replay") -> str:
     found = [{limit.name: limit for limit in report.limits} for report in reports]
     data = {
         "seconds": reports[0].seconds,
-        "told": _told(reports[0]),
+        "told": reports[0].heading,
         "limits": names[1:],
         "rows": [[name, *(cells_of(limits.get(name)) for limits in found)] for name in names],
         "settings": [[key, *(_setting(one.config, key) for one in tried)] for key in SETTINGS],
@@ -79,11 +79,6 @@ def _plotly() -> str:
         if path.is_file():
             return path.read_text(encoding="utf-8")
     raise MissingDependencyError("the HTML page", "report", "plotly")
-
-
-def _told(report: Report) -> str:
-    told = f"{report.source}: {report.samples_count} samples over {duration(report.seconds)}"
-    return told + (f", {duration(report.gap_seconds)} of it without samples" if report.gap_seconds else "")
 
 
 def _setting(config: object, key: str) -> str:

@@ -16,7 +16,7 @@ from shm_monitor.kernels.compiled import has_compiler
 from shm_monitor.schema import TRACK_FIELDS
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import LEVEL_SHIFT, REASONS_SHIFT
-from shm_monitor.traces.binary import Table, Trace, deciding_metrics
+from shm_monitor.traces.binary import Table, Trace
 from shm_monitor.traces.outcome import Replayed
 from shm_monitor.traces.replay import decide_over
 from shm_monitor.traces.what_if import SETTINGS, WhatIf, env_line
@@ -99,8 +99,8 @@ def what_if(ring: Ring, settings: Mapping[str, float]) -> WhatIf:
 def _read(view: View, kept: int) -> tuple[Trace, Array]:
     """Return the newest *kept* samples, and what was told of each limit in them, shape (n, limits, _TOLD)."""
     schema, slot = view.schema, view.slot
-    metrics = deciding_metrics(schema.metrics)
-    places = [schema.places[metric.name] for metric in metrics]
+    table = Table.of(view)
+    places = [schema.places[metric.name] for metric in table.metrics]
     columns = [schema.track_fields.index(name) if name in schema.track_fields else -1 for name in TRACK_FIELDS[:_TOLD]]
     newest = view.sample()
     heads, values, states = [], [], []
@@ -109,9 +109,6 @@ def _read(view: View, kept: int) -> tuple[Trace, Array]:
         values.append(_numbers(sample, slot.values, slot.metric_count)[places])
         given = _numbers(sample, slot.limits, slot.limit_count * slot.track_width).reshape(slot.limit_count, -1)
         states.append(np.where(np.array(columns) < 0, np.nan, given[:, columns]))
-    devices = schema.facts.get("gpu", {}).get("devices", ())
-    uuids = {str(device["instance"]): str(device["uuid"]) for device in devices}
-    table = Table(metrics, view.header.interval_ns, uuids, view.name)
     words = np.array(heads, np.uint64)
     trace = Trace(
         table, words[:, 0].astype(np.int64), words[:, 1], words[:, 2].copy(), np.array(values), source=view.name

@@ -343,7 +343,8 @@ class Reader:
 
     def __repr__(self) -> str:
         """Return the reader as it was asked for."""
-        return f"Reader(name={self.name!r}, watch={self._attachment.watch!r}, on_stale={self._attachment.on_stale!r})"
+        asked = self._attachment
+        return f"{type(self).__name__}(name={self.name!r}, watch={asked.watch!r}, on_stale={asked.on_stale!r})"
 
 
 def _present(name: str, view: View) -> Sequence[Present]:
