@@ -15,9 +15,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from shm_monitor.segment.flags import DIED_BYTE
+
 _BYTE = ir.IntType(8)
 _WORD = ir.IntType(64)
-_DIED = 0x40  # bits 24-31 of a flag are its byte 3: bit 30, the kernel's mark of a dead sampler
 
 
 def _byte_loader(_typing: object, _address: types.Type) -> Any:
@@ -58,7 +59,7 @@ def should_prune_at(address: int) -> bool:
     *address* must stay mapped for as long as anybody asks: pass ``reader.flag_address`` itself, which sees to that.
     """
     byte = _load_byte(address)
-    return byte != 0 and byte & _DIED == 0
+    return byte != 0 and byte & DIED_BYTE == 0
 
 
 @njit(nogil=True)

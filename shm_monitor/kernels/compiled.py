@@ -4,7 +4,8 @@ Nothing here imports numba before something is compiled: an interpreted sampler 
 memory, most of it LLVM's relocations). So signatures are texts, in numba's own words.
 
 Numba's file cache sees changes of the file that defines a kernel and of no other. So a kernel calls functions of its
-own file alone.
+own file alone. The numbers that it takes from elsewhere are the format of the segment: who changes one of those touches
+``decide.py``, too. An installation writes all files anew.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 ``decide`` takes one sample, ``run`` a whole trace. For each limit they go through the steps below: the standing of the
 limit in the sample, observe, conditions, latch, level, word. All of it also runs uncompiled, with the same results.
 It is one file, because numba's cache does not see changes of another (``shm_monitor.kernels.compiled``).
+Columns, levels, reasons and bits are those of ``shm_monitor.schema`` and ``shm_monitor.segment.flags``.
 
 What runs out (memory) is decided in shares of its capacity, so that a limit that is resized in place needs no new
 history; a rate has no capacity and is decided as it is. Times are seconds of the monotonic clock.
@@ -15,12 +16,23 @@ Source: docs/decisions.md, which says why each constant is what it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shm_monitor.kernels.compiled import Kernel, callable_from_kernels, read_only
+from shm_monitor.schema import TRACK_FIELDS, Level, Reason
+from shm_monitor.segment.flags import (
+    BETWEEN,
+    LEVEL_MASK,
+    LEVEL_SHIFT,
+    REASONS_MASK,
+    REASONS_SHIFT,
+    SHED_MAX,
+    SHED_SHIFT,
+)
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.uint64]
@@ -36,13 +48,33 @@ _MASK = BUCKETS - 1
 BUCKET_WIDTH = 13
 (KNOWN_COUNT, RISE_SEEN, RATE, RELIEVED, TIME_0, VALUE_0, TIME_1, VALUE_1, TIME_2, VALUE_2, RECENT_WIDTH) = range(11)
 
-# The published columns of a limit's track, as schema.TRACK_FIELDS explains them.
-(LEVEL, REASONS, LIMIT, TARGET, CAPACITY, SECONDS, MEAN, MAXIMUM, KNOWN_SINCE, KNOWN_UNTIL) = range(10)
-(RECLAIM_COUNT, OOM_COUNT, OOM_SEEN, PRESSED_SINCE, EPISODES, EACH) = range(10, 16)
-(SINCE, SEEN, SET_VALUE, SET_MEAN, SET_LIMIT, SET_CAPACITY, SET_SECONDS, SET_COUNT, EACH_WIDTH) = range(9)
-TRACK_WIDTH = EACH + 4 * EACH_WIDTH
-_FORECAST_SEEN, _EVENT_SEEN = EACH + EACH_WIDTH + SEEN, EACH + 3 * EACH_WIDTH + SEEN
-_LEVEL_BIT, _FORECAST_BIT, _CAPACITY_BIT, _EVENT_BIT, _UNKNOWN_BIT = 1, 2, 4, 8, 16
+
+def _columns(*names: str) -> Iterator[int]:
+    """Yield where the published columns *names* of a limit are."""
+    return map(TRACK_FIELDS.index, names)
+
+
+LEVEL, REASONS, LIMIT, TARGET, CAPACITY = _columns("level", "reasons", "limit", "target", "capacity")
+SECONDS, MEAN, MAXIMUM = _columns("seconds_to_limit", "mean", "maximum")
+KNOWN_SINCE, KNOWN_UNTIL = _columns("known_since_seconds", "known_until_seconds")
+RECLAIM_COUNT, OOM_COUNT, OOM_SEEN = _columns("reclaim_events_count", "oom_events_count", "oom_seen_seconds")
+PRESSED_SINCE, EPISODES = _columns("pressed_since_seconds", "episodes_count")
+# The columns of one reason, from its first one on: EACH + the number of its bit * EACH_WIDTH.
+EACH, _SECOND_EACH = _columns("level_since_seconds", "forecast_since_seconds")
+EACH_WIDTH = _SECOND_EACH - EACH
+SINCE, SEEN, SET_COUNT = (
+    column - EACH for column in _columns("level_since_seconds", "level_seen_seconds", "level_episodes_count")
+)
+SET_VALUE, SET_MEAN, SET_LIMIT, SET_CAPACITY, SET_SECONDS = (
+    column - EACH
+    for column in _columns("level_value", "level_mean", "level_limit", "level_capacity", "level_seconds_to_limit")
+)
+TRACK_WIDTH = len(TRACK_FIELDS)
+_FORECAST_SEEN, _EVENT_SEEN = _columns("forecast_seen_seconds", "event_seen_seconds")
+
+# Compiled code takes plain numbers.
+_WARN, _PRUNE, _CRITICAL = int(Level.WARN), int(Level.PRUNE), int(Level.CRITICAL)
+_LEVEL_BIT, _FORECAST_BIT, _CAPACITY_BIT, _EVENT_BIT, _UNKNOWN_BIT = map(int, Reason)
 
 # The columns of the rules: places among the values of a sample, -1 for nowhere, and whether each sample reads it.
 VALUE, ROOM, RECLAIMS, OOMS, STALL, URGENT, COLUMNS_WIDTH = range(7)
@@ -85,10 +117,6 @@ _WAIT_SHARE = 0.125  # of the time until memory is full, until it is looked at a
 
 # What decide returns.
 PRESSED_CHANGED, LIMIT_ABOVE_CAPACITY = 1, 2
-
-# Bits of a verdict word, as segment/flags.py has them; bit 0 comes in: a sample between two turns, of memory alone.
-_LEVEL_SHIFT, _REASONS_SHIFT, _SHED_SHIFT, _SHED_MOST, _BETWEEN = 32, 34, 51, 4095, 1
-
 
 # Readings summed up: how many, mean time and value, sums of squares and products about the means.
 Moments = tuple[float, float, float, float, float, float]
@@ -530,16 +558,16 @@ def latch(
 def level_of(state: Floats, now: float, at: Standing, mean: float, reasons: int, period: float) -> int:
     """Return the level that *reasons* and the value come to."""
     if reasons & _CAPACITY_BIT or (reasons & _EVENT_BIT and now - state[OOM_SEEN] <= period):
-        return 3
+        return _CRITICAL
     if reasons:
-        return 2
-    return 1 if at.value >= at.low or mean >= at.low else 0
+        return _PRUNE
+    return _WARN if at.value >= at.low or mean >= at.low else 0
 
 
 @callable_from_kernels
 def count_episode(state: Floats, recent: Floats, now: float, pressed: bool, comes_back: bool) -> bool:
     """Count the episode that begins; return whether pressure began, ended, or *comes_back* after it was relieved."""
-    changed = pressed != (state[LEVEL] >= 2.0) or (pressed and comes_back)
+    changed = pressed != (state[LEVEL] >= _PRUNE) or (pressed and comes_back)
     if changed:
         recent[RELIEVED] = 0.0
         if pressed:
@@ -565,16 +593,16 @@ def word_of(at: Standing, level: int, reasons: int) -> int:
     shed, end = 0.0, 1.0 if at.runs_out else at.high
     if at.value > at.low:
         shed = min((at.value - at.low) / (end - at.low), 1.0) if end > at.low else 1.0
-    return level << _LEVEL_SHIFT | reasons << _REASONS_SHIFT | int(shed * _SHED_MOST + 0.5) << _SHED_SHIFT
+    return level << LEVEL_SHIFT | reasons << REASONS_SHIFT | int(shed * SHED_MAX + 0.5) << SHED_SHIFT
 
 
 @callable_from_kernels
 def both_words(one: int, other: int) -> int:
     """Return the verdict word of two together: the highest level, all reasons, the highest share to shed."""
-    level = max(one >> _LEVEL_SHIFT & 3, other >> _LEVEL_SHIFT & 3)
-    reasons = (one | other) >> _REASONS_SHIFT & 0xFFFF
-    shed = max(one >> _SHED_SHIFT & _SHED_MOST, other >> _SHED_SHIFT & _SHED_MOST)
-    return level << _LEVEL_SHIFT | reasons << _REASONS_SHIFT | shed << _SHED_SHIFT
+    level = max(one >> LEVEL_SHIFT & LEVEL_MASK, other >> LEVEL_SHIFT & LEVEL_MASK)
+    reasons = (one | other) >> REASONS_SHIFT & REASONS_MASK
+    shed = max(one >> SHED_SHIFT & SHED_MAX, other >> SHED_SHIFT & SHED_MAX)
+    return level << LEVEL_SHIFT | reasons << REASONS_SHIFT | shed << SHED_SHIFT
 
 
 @callable_from_kernels
@@ -618,7 +646,7 @@ def decide_limit(
         comes_back = fresh & (_FORECAST_BIT | _CAPACITY_BIT) != 0
     reasons = latch(state, now, at, seen.mean, seen.ends_seconds, set_bits, fresh, over)
     level = level_of(state, now, at, seen.mean, reasons, period)
-    pressed = level >= 2
+    pressed = level >= _PRUNE
     changed = count_episode(state, recent, now, pressed, comes_back)
     if known and pressed and at.value <= _RELIEF * at.low:
         recent[RELIEVED] = 1.0
@@ -664,7 +692,7 @@ def decide(
         The bits PRESSED_CHANGED and LIMIT_ABOVE_CAPACITY.
     """
     now = np.int64(mono_word[0]) * 1e-9
-    between = verdict[0] & np.uint64(_BETWEEN) != 0
+    between = verdict[0] & np.uint64(BETWEEN) != 0
     innermost = innermost_depth(row, columns, bounds)
     told, word = 0, 0
     wait[0] = np.inf

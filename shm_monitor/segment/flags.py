@@ -53,7 +53,7 @@ BYTES_MASK = (1 << ROUND_SHIFT) - 1
 def verdict_word(level: int, reasons: int, shed: float = 0.0) -> int:
     """Return the high half of a flag for *level*, the bits of *reasons* and *shed* (0 to 1); no thread id.
 
-    The compiled step makes the same word by itself: ``level << 32 | reasons << 34 | int(shed * 4095 + 0.5) << 51``.
+    ``shm_monitor.kernels.decide.word_of`` makes the same word by itself, in compiled code.
     """
     return level << LEVEL_SHIFT | (reasons & REASONS_MASK) << REASONS_SHIFT | int(shed * SHED_MAX + 0.5) << SHED_SHIFT
 

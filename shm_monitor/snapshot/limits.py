@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 
 from shm_monitor.schema import PRESSING, REASON_NAMES, Level, Limit, names_of_bits
+from shm_monitor.segment.columns import TrackColumns
 from shm_monitor.snapshot.structs import LimitState
 
 LEVEL_TEXTS = tuple(level.text for level in Level)
@@ -18,7 +18,7 @@ class LimitReader:
     def __init__(self, limit: Limit, fields: Sequence[str], offset: int) -> None:
         """Read *limit*, whose track of *fields* begins at byte *offset* of a slot."""
         self._limit, self._fields, self._offset = limit, fields, offset
-        self._track = struct.Struct(f"<{len(fields)}d")
+        self._columns = TrackColumns(fields, fields)
 
     def read(self, slot: bytes, value: float | None, epoch_seconds: float) -> LimitState | None:
         """Return how the limit stands in *slot*; None where no limit is set.
@@ -28,7 +28,7 @@ class LimitReader:
             value: the reading of the metric.
             epoch_seconds: what to add to a time of the monotonic clock to have unix seconds.
         """
-        columns = zip(self._fields, self._track.unpack_from(slot, self._offset), strict=True)
+        columns = zip(self._columns.names, self._columns.values(slot, self._offset), strict=True)
         known = {name: number for name, number in columns if math.isfinite(number)}
         reasons, level = int(known.get("reasons", 0)), int(known.get("level", 0)) & 3
         if "limit" in self._fields and "limit" not in known and not reasons:
