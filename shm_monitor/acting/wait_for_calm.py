@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from shm_monitor.light import TYPE_CHECKING
+from shm_monitor.segment.names import NAME_VARIABLE
 from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.pausing import wait_for_calm, wait_for_calm_async
 
@@ -17,26 +20,33 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[[Episode], Any])
 
 
+_readers: dict[str | None, Reader] = {}  # that of the default sampler of now, by what the environment says of its name
+
+
 def calm(max_wait: float | None = 60.0, *, reader: Reader | None = None) -> bool:
     """Wait until nothing presses, at most *max_wait* seconds; return whether that is so.
 
     Args:
         max_wait: None waits for as long as it takes.
-        reader: None attaches to the memory limit of the default sampler, as ``attach()`` does, for this call: a tenth
-            of a millisecond. Without a sampler it is calm.
+        reader: None asks for the memory limit of the default sampler, as ``attach()`` does, by one reader for all such
+            calls. Without a sampler it is calm.
     """
-    if reader is not None:
-        return wait_for_calm(reader, max_wait)
-    with of_memory() as own:
-        return wait_for_calm(own, max_wait)
+    return wait_for_calm(reader or _of_default(), max_wait)
 
 
 async def calm_async(max_wait: float | None = 60.0, *, reader: Reader | None = None) -> bool:
     """Await what ``calm`` waits for."""
-    if reader is not None:
-        return await wait_for_calm_async(reader, max_wait)
-    with of_memory() as own:
-        return await wait_for_calm_async(own, max_wait)
+    return await wait_for_calm_async(reader or _of_default(), max_wait)
+
+
+def _of_default() -> Reader:
+    """Return the reader of the default sampler of now: its absence is one warning, not one in each call."""
+    name = os.environ.get(NAME_VARIABLE)
+    reader = _readers.get(name)
+    if reader is None:
+        _readers.clear()
+        reader = _readers[name] = of_memory()
+    return reader
 
 
 class Throttled:

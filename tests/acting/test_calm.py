@@ -61,6 +61,22 @@ def test_calm_says_whether_it_is(pressed: sm.Reader, name: str, monkeypatch: pyt
     assert sm.calm(0.01) is True, "without a sampler nothing presses"
 
 
+def test_that_there_is_no_sampler_is_said_once_and_not_in_each_call(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SHM_MONITOR_NAME", f"{name}-none")
+    assert [sm.calm(0.01) for _ in range(3)] == [True] * 3
+    assert asyncio.run(sm.calm_async(0.01)) is True
+    assert caplog.text.count("is absent") == 1
+
+
+def test_calm_asks_the_default_sampler_of_the_moment(pressed: sm.Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHM_MONITOR_NAME", f"{pressed.name}-none")
+    assert sm.calm(0.0) is True
+    monkeypatch.setenv("SHM_MONITOR_NAME", pressed.name)
+    assert sm.calm(0.0) is False
+
+
 def test_a_coroutine_may_await_calm_while_others_go_on(
     pressed: sm.Reader, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
