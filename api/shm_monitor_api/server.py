@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -17,21 +18,25 @@ import uvicorn
 
 import shm_monitor as sm
 from shm_monitor.units import printable
-from shm_monitor_api.budget import allow_files, allowed_connections
-from shm_monitor_api.gate import BACKLOG, Server
+from shm_monitor_api.application import create_app
 from shm_monitor_api.guard import HEAD_BYTES_MAX, is_loopback
-from shm_monitor_api.lean import create_lean_app
 from shm_monitor_api.listeners import listener_on
 from shm_monitor_api.logs import log_config
 from shm_monitor_api.settings import ApiConfig
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from fastapi import FastAPI
 
 DEFAULT_BIND = "127.0.0.1:8909"
 # Of each connection, which takes them over from the listener: what a client sends ahead or does not read stays in the
 # kernel, up to 6 and 4 MB each by default, and counts as memory of this process's cgroup.
 _BUFFERS = ((socket.SO_RCVBUF, 32 * 1024), (socket.SO_SNDBUF, 128 * 1024))
+BACKLOG = 128  # of connections that the kernel keeps until they are accepted
+CONNECTIONS_MAX = 2**16  # where the number of open files has no limit
+FILES_KEPT = 64  # for all but connections
+KEEP_ALIVE_SECONDS = 10  # a connection that has been answered waits so long for its next request
+UNREAD_SECONDS = 20  # the kernel ends a connection whose client reads nothing for as long: tcp(7), Linux only
+STOP_SECONDS = 1  # what is not sent by then, when the server stops, is not sent
 _log = logging.getLogger("shm_monitor.api")
 
 
@@ -102,12 +107,12 @@ def serve(config: ApiConfig, serving: Serving) -> None:
         PortTakenError: somebody else listens there.
     """
     check_exposure(config, serving.address)
-    allow_files()
     host = serving.address.host
     hosts = config.allowed_hosts if is_unspecified(host) else (*config.allowed_hosts, host)
-    clients = event_clients(config.max_event_clients, allowed_connections())
-    app = create_lean_app(msgspec.structs.replace(config, allowed_hosts=hosts, max_event_clients=clients))
-    settings = _uvicorn_settings(app, serving)
+    connections_max = allowed_connections()
+    clients = event_clients(config.max_event_clients, connections_max)
+    app = create_app(msgspec.structs.replace(config, allowed_hosts=hosts, max_event_clients=clients))
+    settings = _uvicorn_settings(app, serving, connections_max)
     if serving.only_check:
         return
     listener = listen(serving.address)
@@ -116,22 +121,25 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     _log.info("listening on %s://%s", scheme, bound)
     if clients < config.max_event_clients:
         _log.warning("at most %d clients of /events: others need connections too, and few files may be open", clients)
-    asyncio.run(_served(Server(settings), listener, stop_at_eof=serving.stop_at_eof))
+    asyncio.run(_served(uvicorn.Server(settings), listener, stop_at_eof=serving.stop_at_eof))
 
 
-def _uvicorn_settings(app: Starlette, serving: Serving) -> uvicorn.Config:
+def _uvicorn_settings(app: FastAPI, serving: Serving, connections_max: int) -> uvicorn.Config:
     settings = uvicorn.Config(
         app,
         http="h11",
         ws="none",
-        loop="asyncio",  # what bounds a connection is made for it
+        loop="asyncio",
         lifespan="on",
         log_config=log_config(json=serving.json_log, level=serving.log_level),
         access_log=serving.access_log,
         proxy_headers=False,
         server_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=connections_max,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
-        timeout_graceful_shutdown=1,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
         ssl_certfile=serving.tls_cert,
         ssl_keyfile=serving.tls_key,
     )
@@ -142,8 +150,14 @@ def _uvicorn_settings(app: Starlette, serving: Serving) -> uvicorn.Config:
     return settings
 
 
+def allowed_connections() -> int:
+    """Return how many connections there may be: as many as the soft limit of open files leaves."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else max(soft - FILES_KEPT, 2)
+
+
 def event_clients(wanted: int, connections_max: int) -> int:
-    """Return how many may listen to ``/events``: at most half of all, for nobody turns out who is being answered."""
+    """Return how many may listen to ``/events``: at most half of all connections, so that others are served."""
     return min(wanted, max(connections_max // 2, 1))
 
 
@@ -187,6 +201,8 @@ def listen(address: Address) -> socket.socket:
         listener.bind(where)
         for option, size in _BUFFERS:
             listener.setsockopt(socket.SOL_SOCKET, option, size)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -218,7 +234,7 @@ def stop_at_end_of(fd: int) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-async def _served(server: Server, listener: socket.socket, *, stop_at_eof: bool) -> None:
+async def _served(server: uvicorn.Server, listener: socket.socket, *, stop_at_eof: bool) -> None:
     if stop_at_eof:
         stop_at_end_of(-1 if sys.stdin is None else sys.stdin.fileno())
     await server.serve(sockets=[listener])

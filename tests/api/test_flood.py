@@ -1,13 +1,17 @@
-"""Who means harm costs a bounded amount of memory, and others are served meanwhile. How fast: bench/bench_api.py."""
+"""Requests that nobody waits for cost a bounded amount of memory. How fast others are served: bench/bench_api.py."""
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import ssl
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
-from tests.support.api_flood import Flood, health_seconds, pipelined, resident_bytes, seen_during, silent
+from shm_monitor_api.server import FILES_KEPT, event_clients
+from tests.support.api_flood import Flood, health_seconds, pipelined, resident_bytes, seen_during
 from tests.support.api_server import ApiProcess, MortalSampler, connected, eventually, received
 from tests.support.certificate import Certificate, made_certificate
 
@@ -18,7 +22,7 @@ pytestmark = pytest.mark.processes
 
 MORE_BYTES_MAX = 40 * 2**20
 SECONDS = 2.0
-HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"  # the beginning of a handshake
+FILES = 200
 
 
 @pytest.fixture
@@ -40,12 +44,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return made_certificate(tmp_path_factory.mktemp("tls"))
 
 
-def assert_bounded(flood: Flood, server: ApiProcess, tls: ssl.SSLContext | None = None) -> None:
+def assert_bounded(flood: Flood, server: ApiProcess) -> None:
     """Check that others are served during *flood*, that memory stays, and that the log does too."""
     for _ in range(10):
-        health_seconds(server.port, tls)
+        health_seconds(server.port)
     before = resident_bytes(server.process.pid)
-    seconds, most = seen_during(flood, server.port, server.process.pid, tls)
+    seconds, most = seen_during(flood, server.port, server.process.pid)
 
     assert seconds
     assert most - before < MORE_BYTES_MAX
@@ -59,23 +63,6 @@ def test_requests_sent_ahead_and_never_read_are_bounded(server: ApiProcess, path
     assert_bounded(flood, server)
 
     assert flood.count > 0
-
-
-@pytest.mark.parametrize(
-    "first", [pytest.param(b"", id="silent"), pytest.param(HELLO, id="a beginning", marks=pytest.mark.slow)]
-)
-def test_connections_that_never_shake_hands_are_bounded(name: str, certificate: Certificate, first: bytes) -> None:
-    options = ("--bind", "localhost:0", "--tls-cert", certificate.cert, "--tls-key", certificate.key)
-    with ApiProcess("--name", name, *options) as server:
-        flood = Flood(lambda: silent(server.port, SECONDS, first=first))
-        assert_bounded(flood, server, ssl.create_default_context(cafile=certificate.cert))
-
-    assert flood.count > 0
-
-
-@pytest.mark.slow
-def test_connections_that_say_nothing_are_bounded(server: ApiProcess) -> None:
-    assert_bounded(Flood(lambda: silent(server.port, SECONDS)), server)
 
 
 def test_who_sends_nonsense_does_not_fill_the_log(server: ApiProcess) -> None:
@@ -108,3 +95,27 @@ def test_a_handshake_that_failed_leaves_nothing_behind(name: str, certificate: C
 
         assert "Traceback" not in server.log
         assert server.log.count("\n") < 20
+
+
+def test_listeners_leave_half_of_the_connections_to_others() -> None:
+    assert event_clients(512, 1024) == 512
+    assert event_clients(512, 100) == 50
+    assert event_clients(512, 1) == 1
+
+
+def test_more_connections_than_files_allow_are_refused_and_others_are_served_later(name: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))  # the server inherits it
+    try:
+        server = ApiProcess("--name", name, "--bind", "127.0.0.1:0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(FILES - FILES_KEPT):
+                stack.enter_context(connected(server.port))
+            with pytest.raises(ConnectionError, match="503"):
+                health_seconds(server.port)
+        eventually(lambda: httpx.get(f"{server.url}/healthz").status_code == 200)
+
+        assert "Traceback" not in server.log

@@ -29,13 +29,14 @@ from tests.support.api_server import (
     state_of,
 )
 from tests.support.light_sampler import LightSamplers, end
-from tests.support.surroundings import child_environment, remove_files
+from tests.support.surroundings import UNMEASURED, child_environment, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.processes
 
+PRIVATE_BYTES_MAX = 40 * 2**20
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -160,6 +161,18 @@ def test_telemetry_is_off() -> None:
     telemetry = getattr(create_app(), "_native_telemetry", None)  # older versions have none
 
     assert telemetry is None or not telemetry.enabled()
+
+
+def test_a_server_that_answers_is_small(light: LightSamplers, name: str) -> None:
+    started = light.one(name, interval_seconds=0.05)
+    with ApiProcess("--name", name, "--bind", "127.0.0.1:0", environ=UNMEASURED) as server:
+        eventually(lambda: is_ready(server))
+        for path in ("/resources/all", "/snapshot", "/history", "/", "/dashboard.js", "/metrics", "/openapi.json"):
+            assert httpx.get(f"{server.url}{path}", timeout=30).status_code == 200
+        memory = psutil.Process(server.process.pid).memory_maps()
+
+    assert sum(one.private_clean + one.private_dirty for one in memory) < PRIVATE_BYTES_MAX
+    end(started.pid)
 
 
 @pytest.mark.slow

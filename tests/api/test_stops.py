@@ -23,6 +23,8 @@ from tests.support.waiting import PATIENCE_SECONDS, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.processes
+
 ROUNDS = 10
 END_OF_FILE = "end of file"
 HOW = (signal.SIGINT, signal.SIGTERM, END_OF_FILE)

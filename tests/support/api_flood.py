@@ -44,20 +44,6 @@ def pipelined(port: int, seconds: float, *, path: str = "/snapshot", connections
     return taken
 
 
-def silent(port: int, seconds: float, *, first: bytes = b"", connections: int = 2000, each: int = 50) -> int:
-    """Open *connections* that send *first* and no more, *each* per 20 ms; return how many were made."""
-    end, made = time.monotonic() + seconds, 0
-    with contextlib.ExitStack() as stack:
-        while time.monotonic() < end:
-            for _ in range(each if made < connections else 0):
-                with contextlib.suppress(OSError):
-                    one = stack.enter_context(socket.create_connection((HOST, port), timeout=1))
-                    one.sendall(first)
-                    made += 1
-            time.sleep(0.02)
-    return made
-
-
 class Flood:
     """A flood in the background; leaving waits for its end, which it has by itself."""
 
