@@ -50,7 +50,7 @@ NOBODY = ProcessName()
 
 
 def name_of(pid: int, proc: str = "/proc") -> ProcessName:
-    """Return what *pid* is called in *proc*. 50 us, and as much for each parent that its name says."""
+    """Return what *pid* is called in *proc*. 0.1 ms, and as much for each parent that its name says."""
     status = _status(pid, proc)
     if not status:
         return NOBODY

@@ -38,7 +38,7 @@ GB = 2**30
 SIZE = (120, 34)
 SAMPLES = 300
 BEGAN = 1_790_000_000.0
-NAMES = {4101: "python train.py", 4117: "dataloader-0", 4118: "dataloader-1", 4119: "dataloader-2"}
+NAMES = {4101: "train.py", 4117: "dataloader-0", 4118: "dataloader-1", 4119: "dataloader-2"}
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ class Request(NamedTuple):
 def present_workers(name: str, view: View) -> list[Present]:
     """Return the present workers of *name* by slot; none while the sampler of *view* has seen none.
 
-    5 us each, and 50 us more for the first look at each.
+    5 us each, and 0.1 ms more for the first look at each.
     """
     if not view.flag(OTHERS_FLAG):
         return []
