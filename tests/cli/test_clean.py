@@ -213,7 +213,7 @@ def test_a_foreign_segment_ends_neither_list_nor_clean(name: str) -> None:
     Path(path).touch()
     os.chown(path, 12345, -1)
     code = f"""
-import contextlib, io, os, sys
+import contextlib, copy, io, os, resource, sys
 from shm_monitor.cli import main
 from shm_monitor.errors import UntrustedError
 from shm_monitor.worker.attaching import attach

@@ -22,6 +22,7 @@ from shm_monitor.schema import Level
 from shm_monitor.segment.flags import level_of
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.supervisor import Supervisor
+from tests.support.children import NOBODY
 from tests.support.host_trees import is_root
 from tests.support.load_cgroup import sampler, snapshots
 from tests.support.load_collectors import FILE_VARIABLE
@@ -243,7 +244,7 @@ def test_a_read_only_install_without_a_home_is_enough(name: str) -> None:
     if not is_root() or shutil.which("setpriv") is None:
         pytest.skip("becoming nobody needs root and setpriv (util-linux)")
     # Nobody may read everything, so that the interpreter and the checkout may lie in somebody's home.
-    nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"]
+    nobody = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     reading = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
     environment = child_environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1", **UNMEASURED)
     environment.pop("NUMBA_CACHE_DIR", None)
@@ -253,5 +254,5 @@ def test_a_read_only_install_without_a_home_is_enough(name: str) -> None:
     finally:
         remove_files(name)
 
-    assert (done.returncode, done.stdout) == (0, "65534 [] live False ok\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{NOBODY} [] live False ok\n"), done.stderr
     assert "Traceback" not in done.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from shm_monitor.process_names import ProcessName
 from shm_monitor.segment import names, process_file
+from tests.support.children import NOBODY
 from tests.support.surroundings import files_of
 
 TRAIN = ProcessName("train.py", "alice")
@@ -37,7 +38,7 @@ def test_garbage_names_nobody(name: str, text: str) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
 def test_a_file_of_somebody_else_names_nobody(name: str) -> None:
     process_file.write(name, {7: TRAIN})
-    os.chown(names.side_path(name, names.PROCESSES_SUFFIX), 65534, -1)
+    os.chown(names.side_path(name, names.PROCESSES_SUFFIX), NOBODY, -1)
     os.utime(names.side_path(name, names.PROCESSES_SUFFIX), (1.0, 1.0))
 
     assert process_file.read(name) == {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 from tests.support.surroundings import UNMEASURED, child_environment
 
 PYTHON = (sys.executable, "-P")  # modules come from PYTHONPATH alone, so that the wheel is tested where it is installed
-NOBODY = 65534
+NOBODY = 1_000_000 + os.getpid()  # a user whom no other process of this machine is, also not one of another test
 
 PRIVATE_SHM = """
 import ctypes
