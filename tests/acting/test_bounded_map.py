@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.pool import Pool
 
+pytestmark = pytest.mark.processes
+
 METHODS = ("fork", "spawn", "forkserver")
 
 
