@@ -57,8 +57,9 @@ def _memory_chart(snapshot: Snapshot) -> Chart:
     scopes = {f"memory:{name}" for name, level in group.levels.items() if level.scope == group.scope}
     limits = sorted(filter(_is_memory, snapshot.limits), key=lambda one: one.limit in scopes)
     if not limits:
-        top = float(group.capacity_bytes or 2**30)
-        return Chart("memory", size(group.usage_bytes), lambda one: one.memory.usage_bytes, "_bytes", top, grows=True)
+        used, top = size(group.usage_bytes), float(group.capacity_bytes or 2**30)
+        whole = Chart("memory", used, lambda one: one.memory.usage_bytes, "_bytes", top, grows=True)
+        return whole._replace(least=4, weight=4)
     first = limits[-1]
     named = (
         (first.capacity, "capacity", "bold"),

@@ -12,26 +12,6 @@ from shm_monitor.units import amount, printable
 TURN_SECONDS = 1.0
 
 
-class PlainView:
-    """Prints a line when the state, the level or a reason changes."""
-
-    def __init__(self, out: TextIO) -> None:
-        """Print on *out*."""
-        self._out = out
-        self._last: tuple[object, ...] = ()
-
-    def show(self, frame: Frame) -> None:
-        """Print a line if *frame* says something new."""
-        snapshot = frame.snapshot
-        reasons = () if snapshot is None else tuple((one.limit, one.reasons) for one in snapshot.limits if one.reasons)
-        news = (frame.state, frame.live, snapshot and snapshot.level, reasons)
-        if news == self._last:
-            return
-        self._last = news
-        self._out.write(f"{time.strftime('%H:%M:%S')} {line_of(frame)}\n")
-        self._out.flush()
-
-
 def line_of(frame: Frame) -> str:
     """Return *frame* in one line."""
     snapshot = frame.snapshot
@@ -44,9 +24,16 @@ def line_of(frame: Frame) -> str:
 
 
 def follow(source: Source, out: TextIO, wait: Callable[[float], bool]) -> None:
-    """Print what changes until *wait* says that it is time to stop."""
-    view = PlainView(out)
+    """Print a line when the state, the level or a reason changes, until *wait* returns true."""
+    last: tuple[object, ...] = ()
     while True:
-        view.show(source.newest())
+        frame = source.newest()
+        snapshot = frame.snapshot
+        reasons = () if snapshot is None else tuple((one.limit, one.reasons) for one in snapshot.limits if one.reasons)
+        news = (frame.state, frame.live, snapshot and snapshot.level, reasons)
+        if news != last:
+            out.write(f"{time.strftime('%H:%M:%S')} {line_of(frame)}\n")
+            out.flush()
+        last = news
         if wait(TURN_SECONDS):
             return

@@ -144,7 +144,10 @@ def drawn(rows: Iterable[Row], axis: Axis, lines: Iterable[int], *, grey: bool =
     parts = [[row] if isinstance(row, Text) else _chart(row, axis, next(high)) for row in rows]
     text = Text("\n").join(_inert(line) for part in parts for line in part)
     if grey:
+        crossed = [span for span in text.spans if " on " in str(span.style)]  # rules over a full cell
         text = Text.assemble((text.plain, GREY))
+        for span in crossed:
+            text.stylize("reverse", span.start, span.end)
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
 
