@@ -81,8 +81,11 @@ def program_of(words: Sequence[str]) -> str:
 
 
 def _basename(words: Sequence[str]) -> str:
-    """Return the name of the program, which may be a login shell (``-bash``) or have a title by setproctitle(3)."""
-    path = words[0] if words[0].startswith("/") else words[0].partition(" ")[0]
+    """Return the name of the program, which may be a login shell (``-bash``) or have a title by setproctitle(3).
+
+    A path may have spaces where arguments follow as words of their own; Chromium writes its arguments into one word.
+    """
+    path = words[0] if words[0].startswith("/") and len(words) > 1 else words[0].partition(" ")[0]
     return os.path.basename(path).removeprefix("-").removesuffix(":")
 
 

@@ -201,6 +201,7 @@ def test_another_user_is_named_and_ones_own_is_not() -> None:
         (["pypy3.10", "a.py"], "a.py"),
         (["-bash"], "bash"),
         (["/opt/my tools/runner", SECRET], "runner"),
+        ([f"/usr/lib/chromium/chromium --type=renderer --data=/tmp/{SECRET} {SECRET}"], "chromium"),
         (["ray::train", ""], "ray::train"),
     ],
 )
