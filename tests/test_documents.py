@@ -30,6 +30,7 @@ SETTINGS = {  # beside those that are fast
 }
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(900)  # a busy machine takes minutes for the thirty commands of the README
 @pytest.mark.parametrize("page", RUNNING)
 def test_what_a_page_prints_is_what_happens(page: str, name: str, tmp_path: Path) -> None:
@@ -97,6 +98,7 @@ def test_a_printed_output_stands_for_the_same_with_other_numbers(printed: str, s
     assert stands_for(printed, shown) is holds
 
 
+@pytest.mark.processes
 def test_what_is_not_as_printed_is_found(name: str, tmp_path: Path) -> None:
     blocks = [
         Block(1, "console", "$ shm-monitor check; echo $?\nCRITICAL\n1\n"),
