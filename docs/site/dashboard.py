@@ -156,7 +156,7 @@ def opened(browser: Browser, scene: str) -> Iterator[Page]:
 def try_lower(page: Page) -> None:
     """Open the what-if of *page*, and ask for a limit of 52 GB."""
     page.get_by_text("What if?").click()
-    page.locator("#what-if-told").filter(has_text="would have").wait_for()
+    page.locator("#what-if-told").filter(has_text="These settings:").wait_for()
     move = "(one) => { one.value = 52 * 1024; one.dispatchEvent(new Event('input')); }"
     page.locator("#what-if-value").evaluate(move)
     page.locator("#what-if-env").filter(has_text="MAX_MEMORY_USAGE_MB=").wait_for()

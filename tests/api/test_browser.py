@@ -150,7 +150,7 @@ def test_pressure_is_said_first_and_shaded(page: Page, server: ApiProcess) -> No
 
 def test_what_if_draws_what_would_have_been_and_gives_the_lines_to_keep(page: Page, server: ApiProcess) -> None:
     page.get_by_text("What if?").click()
-    page.locator("#what-if-told").filter(has_text="would have").wait_for()
+    page.locator("#what-if-told").filter(has_text="These settings:").wait_for()
     slider = page.locator("#what-if-value")
     slider.evaluate("(one) => { one.value = one.min; one.dispatchEvent(new Event('input')); }")
     page.locator("#what-if-env").filter(has_text="MAX_MEMORY_USAGE_MB=").wait_for()
@@ -161,13 +161,13 @@ def test_what_if_draws_what_would_have_been_and_gives_the_lines_to_keep(page: Pa
     answer = httpx.get(f"{server.url}/replay", params={"max_memory_usage_mb": value}, timeout=60).json()
     assert answer["env"] == [line]
     assert answer["would"]["limits"][0]["episodes"] != []
-    assert "would have: 1 x" in page.locator("#what-if-told").inner_text()
+    assert "These settings: 1 episode" in page.locator("#what-if-told").inner_text()
     assert violations(page) == []
 
 
 def test_everything_can_be_done_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
-    assert focused(page) == "To the readings"
+    assert focused(page) == "Skip to the readings"
     tab_to(page, "zoom in")
     before = range_of(page)
     page.keyboard.press("Enter")
@@ -177,9 +177,9 @@ def test_everything_can_be_done_by_keyboard(page: Page) -> None:
     tab_to(page, "Table of CPU")
     page.keyboard.press("Enter")
     page.locator("[aria-labelledby=title-cpu] tbody tr").first.wait_for()
-    tab_to(page, "What if? Other settings over the same samples")
+    tab_to(page, "What if? Try other settings on the same samples")
     page.keyboard.press("Enter")
-    page.locator("#what-if-told").filter(has_text="would have").wait_for()
+    page.locator("#what-if-told").filter(has_text="These settings:").wait_for()
     tab_to(page, "observation_period")
     page.keyboard.press("ArrowRight")
     page.locator("#what-if-env").filter(has_text="OBSERVATION_PERIOD=").wait_for()
@@ -207,7 +207,7 @@ def test_nothing_stands_in_the_way_of_anybody(browser: Browser, server: ApiProce
         page = drawn(visit.open(server.url))
         for summary in page.locator("summary").all():
             summary.click()
-        page.locator("#what-if-told").filter(has_text="would have").wait_for()
+        page.locator("#what-if-told").filter(has_text="These settings:").wait_for()
 
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -239,7 +239,7 @@ def test_the_token_is_asked_for_and_kept_in_memory_alone(browser: Browser, sampl
         assert violations(page) == []
         page.locator("#token").fill("not-the-token-at-all")
         page.keyboard.press("Enter")
-        page.get_by_text("That was not the token.").wait_for()
+        page.get_by_text("The API refused this token.").wait_for()
         page.locator("#token").fill(TOKEN)
         page.keyboard.press("Enter")
         drawn(page)
@@ -271,7 +271,7 @@ def test_a_dead_sampler_is_no_verdict(visit: Visit, name: str) -> None:
         sampler.process.send_signal(signal.SIGKILL)
         page.locator("#banner").wait_for()
 
-        assert "No live sampler since" in page.locator("#banner").inner_text()
+        assert "No sample since" in page.locator("#banner").inner_text()
         assert page.locator("#reasons-part").is_hidden()
         assert page.locator("#verdict").inner_text() == "unknown"
         assert page.title() == f"UNKNOWN · shm-monitor {name}"
@@ -281,7 +281,7 @@ def test_a_dead_sampler_is_no_verdict(visit: Visit, name: str) -> None:
         assert range_of(page) == end
         assert violations(page) == []
         page.get_by_text("What if?").click()  # the ring of one that was killed is still there
-        page.locator("#what-if-told").filter(has_text="would have").wait_for()
+        page.locator("#what-if-told").filter(has_text="These settings:").wait_for()
 
 
 def test_a_lost_connection_is_said_and_made_again(visit: Visit, sampler: RealSampler) -> None:

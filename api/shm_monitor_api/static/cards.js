@@ -35,7 +35,7 @@ function memoryCards({ memory, rolled }, named) {
   }));
   if (others.length) {
     cards.push({
-      key: "memory-others", title: limited.length ? "Memory, other levels" : "Memory by level",
+      key: "memory-others", title: limited.length ? "Memory, other scopes" : "Memory by scope",
       unit: "bytes", lines: others.map(([level, one], at) => [scopeOf(level, one), `memory:${level}.usage_bytes`, ...(at ? [AREA] : [])]),
       now: bytes(others[0][1].usage_bytes), detail: `in ${scopeOf(...others[0])}`,
     });
@@ -56,7 +56,7 @@ function gpuCards({ gpus }) {
       key: `gpu:${gpu.instance}`, title: `GPU ${gpu.instance} ${gpu.name}`.trim(), unit: "percent", top: 100,
       lines: [["utilization", `gpu:${gpu.instance}.utilization_percent`], ["memory", `gpu:${gpu.instance}.memory_percent`, AREA]],
       limit: `gpu:${gpu.instance}`, otherLimit: `gpu-memory:${gpu.instance}`, now: percent(gpu.utilization_percent),
-      detail: [...facts, ...(gpu.throttle_reasons ?? []).map((one) => `held down: ${one}`)].filter(Boolean).join(", "),
+      detail: [...facts, ...(gpu.throttle_reasons ?? []).map((one) => `slowed by: ${one}`)].filter(Boolean).join(", "),
     };
   });
 }
@@ -74,7 +74,7 @@ function cpuCard({ cpu }) {
 function stallCard({ stall }) {
   return {
     key: "stall", title: "Waiting (pressure stall)", unit: "percent", top: 10, now: percent(stall.memory_some_percent),
-    detail: "of the time some task waited for memory",
+    detail: "of the time, a task waited for memory",
     lines: [
       ["memory", "stall.memory_some_percent"], ["memory, all tasks", "stall.memory_full_percent", AREA],
       ["cpu", "stall.cpu_some_percent"], ["io", "stall.io_some_percent"],

@@ -42,7 +42,7 @@ class Page {
         snapshot: (snapshot) => this.take(snapshot),
         prune: (explanation) => this.explain(explanation),
         stale: (liveness) => this.judge(liveness),
-        lost: () => this.mark("the connection to the API is lost; trying again"),
+        lost: () => this.mark("the connection to the API is lost; this page tries again"),
       });
     } catch (error) {
       if (!(error instanceof Locked)) throw error;
@@ -56,7 +56,7 @@ class Page {
     const isFirst = this.store.newest === null || this.store.newest.epoch !== snapshot.epoch;
     this.receivedAt = performance.now();
     this.store.append(snapshot);
-    this.mark(snapshot.stale ? this.trouble || "no live sampler stands behind these numbers; try: shm-monitor status" : "");
+    this.mark(snapshot.stale ? this.trouble || "no sampler is alive; try: shm-monitor status" : "");
     byId("empty").hidden = true;
     byId("shown").hidden = false;
     say(byId("name"), snapshot.name);
@@ -141,7 +141,7 @@ class Page {
     this.trouble = trouble;
     this.charts.stopped = trouble !== "";
     byId("banner").hidden = trouble === "" || this.store.newest === null;
-    say(byId("banner"), trouble && this.store.newest ? `No live sampler since ${clock(this.store.newest.sampled_at)}: ${trouble}` : trouble);
+    say(byId("banner"), trouble && this.store.newest ? `No sample since ${clock(this.store.newest.sampled_at)}: ${trouble}` : trouble);
     document.body.classList.toggle("old", trouble !== "");
     if (isNews) this.showTools();
     this.showAge();
@@ -153,7 +153,7 @@ class Page {
     if (newest === null) return;
     say(byId("sample"), sampleAge(newest, (performance.now() - this.receivedAt) / 1000, this.trouble !== ""));
     byId("injected").hidden = newest.injected.length === 0;
-    say(byId("injected"), `Injected readings, false on purpose: ${newest.injected.join(", ")}`);
+    say(byId("injected"), `Injected readings (false on purpose): ${newest.injected.join(", ")}`);
   }
 
   // What an old sample said is no verdict of now.
@@ -237,7 +237,7 @@ class Page {
     useToken(byId("token").value);
     byId("token").value = "";
     byId("login").hidden = true;
-    say(byId("login-told"), "That was not the token."); // to be seen if the form comes back
+    say(byId("login-told"), "The API refused this token."); // to be seen if the form comes back
     this.connect();
   }
 }

@@ -95,7 +95,9 @@ const lasted = (one, now) => (one.end === null ? `for ${duration(now - one.begin
 
 export function showEpisodes(episodes, now) {
   const rows = episodes.filter((one) => one.limit !== "overall").slice(-EPISODES_SHOWN).reverse();
-  byId("episodes-count").textContent = rows.length;
+  byId("no-episodes").hidden = rows.length > 0;
+  byId("episodes-part").hidden = rows.length === 0;
+  say(byId("episodes-count"), String(rows.length));
   fill(
     byId("episodes"),
     rows.map((one) => [

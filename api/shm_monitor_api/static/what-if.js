@@ -119,7 +119,7 @@ export class WhatIf {
     const set = would.limits.filter((one) => one.limit !== null || one.name === "overall");
     const rows = set.map((one) => [one, was.limits.find((other) => other.name === one.name)]);
     const [all] = rows;
-    say(byId("what-if-told"), `Pressed ${times(all[1])}; would have: ${times(all[0])}.`);
+    say(byId("what-if-told"), `Current settings: ${times(all[1])}. These settings: ${times(all[0])}.`);
     fill(byId("what-if-rows"), rows.map(([after, before]) => [after.name, before ? times(before) : "no limit", times(after)]));
     say(byId("what-if-env"), env.join("\n") || "# move a slider");
     this.page.charts.drawNow([this.place]);
@@ -142,7 +142,7 @@ export class WhatIf {
         { kind: "limit", value: limit }, { kind: "target", value: limit === null ? null : limit * answer.settings.target_utilization },
       ],
       episodes: episodes(answer.would),
-      strips: [{ name: "was", color: "was", episodes: episodes(answer.was) }, { name: "would be", color: "would", episodes: episodes(answer.would) }],
+      strips: [{ name: "current", color: "was", episodes: episodes(answer.was) }, { name: "these", color: "would", episodes: episodes(answer.would) }],
     }, theme);
   }
 
@@ -152,8 +152,8 @@ export class WhatIf {
       await navigator.clipboard.writeText(text);
       say(byId("what-if-copied"), "copied");
     } catch {
-      getSelection().selectAllChildren(byId("what-if-env")); // no clipboard without https: it is marked instead
-      say(byId("what-if-copied"), "marked: press Ctrl-C");
+      getSelection().selectAllChildren(byId("what-if-env")); // no clipboard without https: it is selected instead
+      say(byId("what-if-copied"), "selected: press Ctrl-C");
     }
   }
 }
@@ -161,7 +161,7 @@ export class WhatIf {
 function times(limit) {
   const count = limit.episodes.length;
   const seconds = limit.seconds_at.prune + limit.seconds_at.critical;
-  return count ? `${count} x, ${duration(seconds)}` : "never";
+  return count ? `${count} ${count === 1 ? "episode" : "episodes"}, ${duration(seconds)}` : "no episode";
 }
 
 const rounded = (value) => Number(value.toPrecision(4));
