@@ -29,6 +29,7 @@ SERVES = re.compile(r"(?:\w+=\S+ )*(?:make run\b|shm-monitor run\b(?! -- ))")
 FULL_SCREEN = re.compile(r"make run\b|shm-monitor top\b(?!.*--once)")
 UNTIL_STOPPED = re.compile(r"shm-monitor (?:top\b(?!.*--once)|record\b|api\b|.*--follow)|uvicorn\b|curl -sN")
 TAKES_EFFECT = re.compile(r"shm-monitor inject\b(?!.*--end)|kill -HUP")
+RECORDS = re.compile(r"shm-monitor record\b")
 ANSWERS = re.compile(r"shm-monitor api\b|uvicorn\b")
 STOPPED = (0, -signal.SIGINT)  # uvicorn ends by the signal that stopped it
 CRASHED = re.compile(r"^Traceback|^Fatal Python error", re.MULTILINE)
@@ -153,13 +154,16 @@ class PageRun:
             return
         port = _free_port()
         environ = {**self._environ, "SHM_MONITOR_BIND": f"127.0.0.1:{port}", "UVICORN_PORT": str(port)}
-        files = set(self._directory.iterdir())
+        files, sizes = set(self._directory.iterdir()), set[int]()
 
         def is_seen() -> bool:
             shown = self._as_printed(started.shown())
             if ANSWERS.match(command):
                 return _is_answered(port)
-            return stands_for(printed, shown) if printed else bool(shown) or set(self._directory.iterdir()) > files
+            if RECORDS.match(command):  # a head, and then a sample
+                sizes.update(file.stat().st_size for file in set(self._directory.iterdir()) - files)
+                return len(sizes - {0}) > 1
+            return stands_for(printed, shown) if printed else bool(shown)
 
         with self._terminal(command, environ) as started:
             with contextlib.suppress(AssertionError):
