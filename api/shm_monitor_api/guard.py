@@ -10,9 +10,12 @@ import binascii
 import hmac
 import ipaddress
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from starlette.middleware import Middleware
 
 from shm_monitor_api.problems import problem
 
@@ -42,21 +45,32 @@ _ON_EVERY_RESPONSE = (
 )
 
 
-class Guard:
-    """ASGI middleware that refuses, and otherwise passes on."""
+class Check(ABC):
+    """ASGI middleware that refuses a request with a problem, or passes it on."""
 
-    def __init__(self, app: ASGIApp, config: ApiConfig, open_paths: frozenset[str]) -> None:
-        """Stand before *app*; *open_paths* need no token."""
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before *app*."""
         self._app = app
-        self._open_paths = open_paths
-        self._hosts = frozenset(_spelled(host) for host in (*LOOPBACK_HOSTS, *config.allowed_hosts))
-        self._token = None if config.token is None else config.token.encode()
-        self._insecure = config.insecure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or refuse it with a problem."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+        """Serve one request, or refuse it."""
+        refused = self.refusal(scope, headers_of(scope)) if scope["type"] == "http" else None
+        await (refused or self._app)(scope, receive, send)
+
+    @abstractmethod
+    def refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return why this request is not served, or None."""
+
+
+class SafeAnswers:
+    """ASGI middleware: no answer may be taken for another type, or be embedded by a page of another origin."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before *app*."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
 
         async def send_hardened(message: Message) -> None:
             # A 304 renews an answer that the client keeps with all its headers.
@@ -64,40 +78,74 @@ class Guard:
                 message["headers"] = [*message["headers"], *_ON_EVERY_RESPONSE]
             await send(message)
 
-        headers = scope[HEADERS] = dict(scope["headers"])
-        refused = self._refusal(scope, headers)
-        if refused is not None:
-            return await refused(scope, receive, send_hardened)
-        if scope["method"] == "HEAD" and scope["path"] != "/events":
-            # The server drops the body of an answer to HEAD; a stream would never end.
-            scope = {**scope, "method": "GET"}
-        return await self._app(scope, receive, send_hardened)
+        await self._app(scope, receive, send_hardened)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        """Return why this request is not served, or None."""
-        path, server = scope["path"], scope.get("server")
+
+class WellFormed(Check):
+    """Refuses what is too large or ambiguous, whoever sends it."""
+
+    def refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return the problem of a request that is malformed."""
         malformed = _malformed(scope, headers)
-        if malformed is not None:
-            return problem(*malformed, instance=path, headers=CLOSE)
-        if self._token is None and not self._insecure and not is_local(server):
-            detail = (
-                "without a token only connections to a loopback address are served; "
-                "set SHM_MONITOR_TOKEN or SHM_MONITOR_TOKEN_FILE for the API"
-            )
-            return problem(403, detail, instance=path, headers=CLOSE)
-        if not self._is_own_host(headers.get(b"host", b""), server):
-            detail = "the Host header names another machine; allow a name by --allow-host or SHM_MONITOR_ALLOWED_HOSTS"
-            return problem(421, detail, instance=path, headers=CLOSE)
-        if is_cross_origin(headers):
-            return problem(403, "pages of another origin may not read this API", instance=path)
-        if self._token is not None and path not in self._open_paths and not self._is_authorized(headers):
-            return _unauthorized(headers, path)
-        return None
+        return None if malformed is None else problem(*malformed, instance=scope["path"], headers=CLOSE)
 
-    def _is_own_host(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
-        """Say whether *host* is a name of ours: DNS rebinding makes a browser send the attacker's."""
-        name = _host_named(host.decode("latin-1"))
-        return name in self._hosts or (name != "" and server is not None and name == _spelled(server[0]))
+
+class LoopbackOnly(Check):
+    """Refuses what did not arrive at a loopback address: without a token that could be anybody."""
+
+    def refusal(self, scope: Scope, headers: Headers) -> Response | None:  # noqa: ARG002 - as every check
+        """Return the problem of a request from elsewhere."""
+        if is_local(scope.get("server")):
+            return None
+        detail = (
+            "without a token only connections to a loopback address are served; "
+            "set SHM_MONITOR_TOKEN or SHM_MONITOR_TOKEN_FILE for the API"
+        )
+        return problem(403, detail, instance=scope["path"], headers=CLOSE)
+
+
+class KnownHost(Check):
+    """Refuses the ``Host`` of another machine: DNS rebinding makes a browser send the attacker's."""
+
+    def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
+        """Allow the loopback names, those *allowed*, and the address at which a request arrives."""
+        super().__init__(app)
+        self._hosts = frozenset(_spelled(host) for host in (*LOOPBACK_HOSTS, *allowed))
+
+    def refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return the problem of a request for another host."""
+        server = scope.get("server")
+        name = _host_named(headers.get(b"host", b"").decode("latin-1"))
+        if name in self._hosts or (name != "" and server is not None and name == _spelled(server[0])):
+            return None
+        detail = "the Host header names another machine; allow a name by --allow-host or SHM_MONITOR_ALLOWED_HOSTS"
+        return problem(421, detail, instance=scope["path"], headers=CLOSE)
+
+
+class SameOrigin(Check):
+    """Refuses what a page of another origin asks for."""
+
+    def refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return the problem of a request by such a page."""
+        if not is_cross_origin(headers):
+            return None
+        return problem(403, "pages of another origin may not read this API", instance=scope["path"])
+
+
+class TokenNeeded(Check):
+    """Refuses who does not send the token."""
+
+    def __init__(self, app: ASGIApp, token: str, open_paths: frozenset[str]) -> None:
+        """Ask for *token*, but for *open_paths*."""
+        super().__init__(app)
+        self._token = token.encode()
+        self._open_paths = open_paths
+
+    def refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return the 401 of a request without the token."""
+        if scope["path"] in self._open_paths or self._is_authorized(headers):
+            return None
+        return _unauthorized(headers, scope["path"])
 
     def _is_authorized(self, headers: Headers) -> bool:
         """Compare the token in constant time; a browser sends it as the password of Basic."""
@@ -109,7 +157,42 @@ class Guard:
                 return False
         elif scheme.lower() != b"bearer":
             return False
-        return self._token is not None and hmac.compare_digest(credentials.strip(), self._token)
+        return hmac.compare_digest(credentials.strip(), self._token)
+
+
+class HeadAsGet:
+    """ASGI middleware: HEAD is answered as GET, whose body the server drops; a stream would never end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before *app*."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] != "/events":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
+
+
+def middleware(config: ApiConfig, open_paths: frozenset[str]) -> list[Middleware]:
+    """Return what each request passes, from the outside in; *open_paths* need no token."""
+    return [
+        Middleware(SafeAnswers),
+        Middleware(WellFormed),
+        *([Middleware(LoopbackOnly)] if config.token is None and not config.insecure else []),
+        Middleware(KnownHost, allowed=config.allowed_hosts),
+        Middleware(SameOrigin),
+        *([] if config.token is None else [Middleware(TokenNeeded, token=config.token, open_paths=open_paths)]),
+        Middleware(HeadAsGet),
+    ]
+
+
+def headers_of(scope: Scope) -> Headers:
+    """Return the headers of a request as a dict, which is made once."""
+    if HEADERS not in scope:
+        scope[HEADERS] = dict(scope["headers"])
+    found: Headers = scope[HEADERS]
+    return found
 
 
 def is_local(server: tuple[str, int | None] | None) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from fastapi.routing import APIRoute
+from starlette.responses import Response
 
 import shm_monitor as sm
 from shm_monitor.traces.what_if import WhatIf
@@ -70,6 +72,24 @@ _ERROR_HEADERS: dict[int, Document] = {
 _STRING_HEADER = {"in": "header", "required": False, "schema": {"type": "string"}}
 IF_NONE_MATCH = {"name": "If-None-Match", "description": "the ETag of the sample that you have", **_STRING_HEADER}
 LAST_EVENT_ID = {"name": "Last-Event-ID", "description": "the `id:` of the last event that you had", **_STRING_HEADER}
+
+
+class DocumentedRoute(APIRoute):
+    """A route whose heading in the document is the first clause of its docstring."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        options["summary"] = options.get("summary") or summary(endpoint)
+        super().__init__(path, endpoint, **options)
+
+
+def data(struct: type[msgspec.Struct], *errors: int, parameters: Sequence[Document] = ()) -> Document:
+    """Return what a route declares that answers with *struct* in each format."""
+    return documented(data_responses(struct, *errors), parameters=[*parameters, IF_NONE_MATCH])
+
+
+def documented(responses: Responses, **extra: list[Any]) -> Document:
+    """Return what a route declares: its *responses*, and *extra* entries of its operation."""
+    return {"responses": responses, "response_class": Response, "openapi_extra": extra}
 
 
 def data_responses(struct: type[msgspec.Struct], *errors: int) -> Responses:

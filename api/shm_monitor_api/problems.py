@@ -28,6 +28,14 @@ class FieldError(msgspec.Struct, frozen=True):
     message: str
 
 
+class InvalidQueryError(Exception):
+    """Some parameters cannot be obeyed."""
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(f"{one.location}: {one.message}" for one in errors))
+        self.errors = errors
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What went wrong (RFC 9457).
 
@@ -83,6 +91,7 @@ def add_handlers(app: Starlette) -> None:
     """Make *app* answer every error with a problem."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(sm.SegmentError, _segment)
+    app.add_exception_handler(InvalidQueryError, _query)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -105,6 +114,11 @@ async def _segment(request: Request, error: Exception) -> Response:
     if not isinstance(error, sm.SegmentError):
         raise error
     return no_sampler(error, request.scope["path"])
+
+
+async def _query(request: Request, error: Exception) -> Response:
+    errors = error.errors if isinstance(error, InvalidQueryError) else ()
+    return problem(422, str(error), instance=request.scope["path"], errors=errors)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the log has it, the client not

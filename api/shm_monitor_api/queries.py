@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from shm_monitor.config.bounds import BOUNDS, Number
 from shm_monitor.traces.what_if import SETTINGS
-from shm_monitor_api.problems import FieldError
+from shm_monitor_api.problems import FieldError, InvalidQueryError
 
 NAMES_MAX_LENGTH = 8192
 STEP_MAX = 100_000
@@ -51,14 +51,6 @@ def _of_setting(bounds: Number) -> Any:
 
 
 REPLAY: dict[str, Any] = {key: _of_setting(one) for key in SETTINGS if isinstance(one := BOUNDS[key], Number)}
-
-
-class InvalidQueryError(Exception):
-    """Some parameters cannot be obeyed."""
-
-    def __init__(self, errors: tuple[FieldError, ...]) -> None:
-        super().__init__("; ".join(f"{one.location}: {one.message}" for one in errors))
-        self.errors = errors
 
 
 def history_query(query: bytes) -> HistoryQuery:

@@ -6,7 +6,6 @@ slider asks again; after that the API is as small as it was.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import select
@@ -14,23 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from shm_monitor.traces.what_if import Answer, Question
-from shm_monitor_api import problems
-from shm_monitor_api.problems import FieldError
-from shm_monitor_api.queries import InvalidQueryError, replay_query
-from shm_monitor_api.routes import answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from shm_monitor_api.readings import Readings
 
 WAITING_MAX = 4  # questions at once, the one that is answered among them
 ANSWER_SECONDS = 20.0  # 20,000 samples take 1 s; the first time on a machine the kernels are compiled, which takes 5
@@ -40,6 +30,10 @@ ANSWER_BYTES_MAX = 16 * 2**20  # 20,000 samples that press each second time are 
 
 class ReplayerError(Exception):
     """The process that answers said nothing, or nothing in time."""
+
+
+class TooManyReplaysError(Exception):
+    """As many wait for an answer as may."""
 
 
 class Replayer:
@@ -52,9 +46,25 @@ class Replayer:
     def __init__(self, *, linger_seconds: float = LINGER_SECONDS) -> None:
         self.lingers = False
         self._linger_seconds = linger_seconds
+        self._waiting = 0
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._ends: threading.Timer | None = None
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Have a place in the row of questions; for the event loop.
+
+        Raises:
+            TooManyReplaysError: all places are taken.
+        """
+        if self._waiting >= WAITING_MAX:
+            raise TooManyReplaysError(f"{self._waiting} replays are asked for already, which is all that may be")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     @property
     def pid(self) -> int | None:
@@ -140,47 +150,3 @@ def _exchanged(process: subprocess.Popen[bytes], line: bytes) -> bytes:
         if part.endswith(b"\n"):
             return b"".join(parts)
     raise ReplayerError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
-
-
-class ReplayRoute:
-    """The endpoint that asks."""
-
-    def __init__(self, readings: Readings, replayer: Replayer) -> None:
-        self._readings = readings
-        self._replayer = replayer
-        self._waiting = 0
-
-    async def get_replay(self, request: Request) -> Response:
-        """Return what other settings would have decided over the samples that the ring still has, and what was."""
-        path = request.scope["path"]
-        try:
-            settings = replay_query(request.scope["query_string"])
-        except InvalidQueryError as error:
-            return problems.problem(422, str(error), instance=path, errors=error.errors)
-        reading = self._readings.newest()
-        if find_spec("numpy") is None:
-            detail = 'a replay takes numpy, which is not installed here; try: pip install "shm-monitor[sampler]"'
-            return problems.problem(503, detail, instance=path)
-        if self._waiting >= WAITING_MAX:
-            again = {"retry-after": problems.RETRY_SECONDS}
-            detail = f"{self._waiting} replays are asked for already, which is all that may be"
-            return problems.problem(503, detail, instance=path, kind=problems.TOO_MANY_CLIENTS, headers=again)
-        question = Question(self._readings.reader.name, settings)
-        self._waiting += 1
-        try:
-            answer = await asyncio.to_thread(self._replayer.ask, question)
-        except ReplayerError as error:
-            return problems.problem(503, str(error), instance=path, headers={"retry-after": problems.RETRY_SECONDS})
-        finally:
-            self._waiting -= 1
-        found = answer.found
-        return refused(answer, path) if found is None else answered(request, reading, lambda: found)
-
-
-def refused(answer: Answer, path: str) -> Response:
-    """Return the problem that says why there is no answer."""
-    why = answer.refused
-    if why is None or not why.setting:
-        return problems.problem(503, "" if why is None else why.detail, instance=path)
-    errors = (FieldError(f"query.{why.setting}", why.detail),)
-    return problems.problem(422, f"query.{why.setting}: {why.detail}", instance=path, errors=errors)
