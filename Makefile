@@ -18,8 +18,8 @@ run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C s
 test: $(VENV)/.test  ## the fast suite on all cores, warnings are errors
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-test-fast: $(VENV)/.test  ## the loop of an edit: what starts no process
-	$(BIN)/python -m pytest -n auto -m "not processes and not slow and not soak and not browser" $(ARGS)
+test-fast: $(VENV)/.test  ## the loop of an edit: what starts no process, and tries few inputs
+	$(BIN)/python -m pytest -n auto -m "not processes and not thorough and not slow and not soak and not browser" $(ARGS)
 
 test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
 	$(BIN)/python -m pytest -m slow $(ARGS)

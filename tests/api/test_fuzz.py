@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message
 
+pytestmark = pytest.mark.thorough
+
 MEANT = {200, 304, 400, 403, 404, 405, 406, 413, 421, 422, 431}
 NAME = f"test-api-fuzz-{os.getpid()}"
 SECONDS = 60.0
@@ -104,6 +106,7 @@ def status_of(app: ASGIApp, path: str, query: bytes, headers: list[tuple[bytes, 
     return int(statuses[0])
 
 
+@pytest.mark.processes
 @given(
     path=st.sampled_from(["/history", "/history", *PATHS, "/metrics"]) | st.text(max_size=20).map("/".__add__),
     query=QUERIES,

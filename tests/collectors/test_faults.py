@@ -16,6 +16,8 @@ from shm_monitor.collectors.files import ProcFile, why
 from shm_monitor.schema import Unknown, why_unknown
 from tests.support.host_trees import Tree, sample
 
+pytestmark = pytest.mark.thorough
+
 GARBAGE = "gar bage: \N{SNOWMAN} -1\n\n99999999999999999999999999999999 x\n"
 # Who is in which cgroup, and what is mounted: without it there are no levels and the host is all there is.
 PLACES = {"proc/self/cgroup", "proc/self/mountinfo"}

@@ -17,6 +17,8 @@ from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import ConfigError
 from tests.support.fuzzing import run_for
 
+pytestmark = pytest.mark.thorough
+
 KEYS = st.sampled_from([key.upper() for key in BOUNDS])
 NAMES = (
     KEYS | KEYS.map("SHM_MONITOR_{}".format) | st.text(max_size=12).map("SHM_MONITOR_{}".format) | st.text(max_size=8)

@@ -12,6 +12,8 @@ from shm_monitor.decision.decider import Track
 from shm_monitor.kernels import decide as step
 from tests.support import rule_model
 
+pytestmark = pytest.mark.thorough
+
 Floats = NDArray[np.float64]
 
 

@@ -13,6 +13,8 @@ from shm_monitor.decision.rules import MEBIBYTE
 from shm_monitor.schema import TRACK_FIELDS, Level, Reason
 from tests.support.engine import Engine, Settings
 
+pytestmark = pytest.mark.thorough
+
 HORIZON_SECONDS, PERIOD_SECONDS = 4.0, 10.0
 
 

@@ -11,6 +11,8 @@ from shm_monitor.decision.rules import MEBIBYTE
 from shm_monitor.schema import Reason
 from tests.support.engine import Engine, Settings
 
+pytestmark = pytest.mark.thorough
+
 SEEDS = range(20)
 DEFAULT_LIMIT = Settings(max_memory_usage_mb=None, target_utilization=0.9)
 

@@ -19,6 +19,8 @@ from shm_monitor.traces.replay import load, replay
 from tests.support.fuzzing import run_for
 from tests.support.traces import TABLE, write
 
+pytestmark = pytest.mark.thorough
+
 SECONDS = 30.0
 CONFIGS = (
     ResourceConfig(max_cpu_usage_percent=50, max_memory_usage_mb=1, max_network_usage_bytes_per_second=1e3),
