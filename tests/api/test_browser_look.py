@@ -136,7 +136,7 @@ def test_nothing_is_said_in_the_console(visit: Visit, server: ApiProcess) -> Non
     said: list[str] = []
     visit.page.on("console", lambda message: said.append(message.text))
     page = drawn(visit.open(server.url))
-    for summary in page.locator("summary").all():
+    for summary in page.locator("summary:visible").all():
         summary.click()
     whole(page)
     page.locator("#what-if-told").filter(has_text="These settings:").wait_for()
@@ -163,7 +163,7 @@ def test_the_disk_shows_both_rates_and_their_sum(page: Page) -> None:
 
 
 def test_every_time_is_written_as_on_the_axes(page: Page) -> None:
-    for summary in page.locator("summary").all():
+    for summary in page.locator("summary:visible").all():
         summary.click()
     page.locator("#episodes tr").first.wait_for()
     page.locator("[aria-labelledby=title-cpu] tbody tr").first.wait_for()
@@ -198,7 +198,7 @@ def test_a_telephone_needs_no_scrolling_to_the_side(browser: Browser, server: Ap
     """Of no table either: each cell of the limits is inside of the window, under its heading."""
     with Visit(browser, width=390) as visit:
         page = drawn(visit.open(server.url))
-        for summary in page.locator("summary").all():
+        for summary in page.locator("summary:visible").all():
             summary.click()
         page.locator("#what-if-told").filter(has_text="These settings:").wait_for()
         page.locator("#episodes tr").first.wait_for()
