@@ -99,8 +99,8 @@ def own_headroom_bytes() -> float:
 def compile_beside_sampling() -> None:
     """Compile the kernels of a sample while another thread of this process samples on time.
 
-    At 100 Hz the latest of 600 samples came 4 to 17 ms late while this went on with a core to spare, and 62 ms with 3
-    busy processes on 2 cores (bench/bench_sampler.py). What did worse, on those 2 cores: a low priority, for who holds
+    At 100 Hz the latest of 600 samples came 4 to 17 ms late while this went on with a core to spare, and 62 ms with 5
+    busy threads on 2 cores (bench/bench_sampler.py). What did worse, on those 2 cores: a low priority, for who holds
     the interpreter's lock and gets no CPU stops the samples (nice 19: 1.7 s, SCHED_IDLE: 6.8 s); the usual time slice
     (231 ms). With a core to spare: collections of garbage, each of which looks at all that numba has made (90 ms).
     """
