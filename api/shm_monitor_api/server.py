@@ -116,12 +116,11 @@ def serve(config: ApiConfig, serving: Serving) -> None:
     if serving.only_check:
         return
     listener = listen(serving.address)
-    scheme = "https" if serving.tls_cert else "http"
-    bound = Address(serving.address.host, listener.getsockname()[1])
-    _log.info("listening on %s://%s", scheme, bound)
     if clients < config.max_event_clients:
         _log.warning("at most %d clients of /events: others need connections too, and few files may be open", clients)
-    asyncio.run(_served(uvicorn.Server(settings), listener, stop_at_eof=serving.stop_at_eof))
+    scheme = "https" if serving.tls_cert else "http"
+    server = _Server(settings, f"{scheme}://{Address(serving.address.host, listener.getsockname()[1])}")
+    asyncio.run(_served(server, listener, stop_at_eof=serving.stop_at_eof))
 
 
 def _uvicorn_settings(app: FastAPI, serving: Serving, connections_max: int) -> uvicorn.Config:
@@ -232,6 +231,18 @@ def stop_at_end_of(fd: int) -> None:
         loop.add_reader(fd, look)
     except (OSError, ValueError):  # closed, /dev/null or a file: nobody holds the other end
         signal.raise_signal(signal.SIGTERM)
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens when a signal that stops it no longer meets it half started."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        _log.info("listening on %s", self._url)
 
 
 async def _served(server: uvicorn.Server, listener: socket.socket, *, stop_at_eof: bool) -> None:
