@@ -15,7 +15,7 @@ from shm_monitor.sampler.loop import Sampler
 from shm_monitor.schema import Metric
 from shm_monitor.segment.lock import Lock
 from shm_monitor.supervision.handshake import Order
-from tests.support.fake_sampler import FakeReadings
+from shm_monitor.testing import FakeReadings
 from tests.support.surroundings import remove_files
 
 GB = 2**30

@@ -145,7 +145,7 @@ def test_a_limit_that_is_no_memory_leaves_the_smallest_number_while_pressed(name
         calm = admission.running
         for _ in range(admission.running):
             admission.leave()
-        sampler.readings.values["cpu.cpu_percent"] = 99.0
+        sampler.readings["cpu.cpu_percent"] = 99.0
         while not reader.should_prune():
             sampler.feed(50.0)
         while admission.enter(0.0):

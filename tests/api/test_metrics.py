@@ -152,7 +152,7 @@ def test_nothing_is_emitted_for_what_is_unknown() -> None:
 
 def test_no_series_outlives_its_device(ask: Asked, sampler: MortalSampler) -> None:
     assert 'gpu="0"' in ask("/metrics").text
-    sampler.readings.values["gpu:0.utilization_percent"] = math.nan
+    sampler.readings["gpu:0.utilization_percent"] = math.nan
     sampler.feed(50.0)
 
     assert "shm_monitor_gpu_utilization_ratio" not in ask("/metrics").text

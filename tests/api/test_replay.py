@@ -27,7 +27,7 @@ USAGES = [50.0] * 30 + [75.0] * 40 + [50.0] * 30
 @pytest.fixture
 def sampler(name: str) -> Iterator[MortalSampler]:
     made = MortalSampler(name, gpus=1, max_cpu_usage_percent=80.0)
-    made.readings.values["memory.capacity_bytes"] = MB_100
+    made.readings["memory.capacity_bytes"] = MB_100
     made.feed(*[usage * 2**20 for usage in USAGES])
     yield made
     made.die()

@@ -13,8 +13,8 @@ import pytest
 import shm_monitor as sm
 from shm_monitor.collectors.network import interface_metrics
 from shm_monitor.segment import presence
+from shm_monitor.testing import FakeReadings
 from tests.support.api_server import PATHS, Asked, MortalSampler, asked
-from tests.support.fake_sampler import FakeReadings
 from tests.support.herd import Worker
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def test_one_resource_has_the_same_names_as_all(ask: Asked, path: str, fields: l
 
 
 def test_the_gpu_body_is_the_mean_over_the_devices_that_are_known(ask: Asked, sampler: MortalSampler) -> None:
-    sampler.readings.values["gpu:0.utilization_percent"] = 90.0
-    sampler.readings.values["gpu:1.memory_percent"] = float("nan")
+    sampler.readings["gpu:0.utilization_percent"] = 90.0
+    sampler.readings["gpu:1.memory_percent"] = float("nan")
     sampler.feed(50.0)
     body = ask("/resources/gpu").json()
 
@@ -352,8 +352,8 @@ def test_more_seconds_than_can_be_counted_are_all_there_are(ask: Asked, seconds:
 class NamedInBytes(FakeReadings):
     """Readings of an interface whose name is not UTF-8: the kernel takes any bytes but / and blanks."""
 
-    def __init__(self, *, gpus: int = 0) -> None:
-        super().__init__(gpus=gpus)
+    def __init__(self, capacity_bytes: float, gpus: int) -> None:
+        super().__init__(capacity_bytes, gpus)
         rows = interface_metrics(os.fsdecode(b"w\xff0"))
         self.values |= {row.name: 1.0 for row in rows}
         self.metrics = (*self.metrics, *rows)
@@ -363,7 +363,7 @@ class NamedInBytes(FakeReadings):
 def test_an_interface_that_is_named_in_other_bytes_than_utf8_is_shown_by_them(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.support.fake_sampler.FakeReadings", NamedInBytes)
+    monkeypatch.setattr("shm_monitor.testing.FakeReadings", NamedInBytes)
     sampler = MortalSampler(name)
     sampler.feed(50.0)
     ask = asked(name)

@@ -253,7 +253,7 @@ def test_a_prolog_of_slurm_waits_half_a_minute_for_calm(
 
 def test_every_setting_in_the_deploy_files_exists() -> None:
     keys = {f"SHM_MONITOR_{key.upper()}" for key in ResourceConfig.__struct_fields__}
-    keys |= {"SHM_MONITOR_BIND", "SHM_MONITOR_TOKEN_FILE"}
+    keys |= {"SHM_MONITOR_BIND", "SHM_MONITOR_TOKEN_FILE", "SHM_MONITOR_ALLOWED_HOSTS"}
     text = "".join(file.read_text() for file in DEPLOY.rglob("*") if file.is_file())
 
     assert set(re.findall(r"\bSHM_MONITOR_[A-Z_]+\b", text)) <= keys

@@ -120,11 +120,11 @@ def test_the_overall_verdict_has_one_episode_over_those_of_several_limits(name: 
     sampler.feed(*[50.0] * 6)
     try:
         sampler.feed(*[90.5] * 6)
-        sampler.readings.values["cpu.cpu_percent"] = 95.0
+        sampler.readings["cpu.cpu_percent"] = 95.0
         sampler.feed(*[90.5] * 6)
         sampler.feed(*[50.0] * 12)
         assert (events(name)[-1], events(name, "cpu"), events(name, "overall")) == ("end", ["begin"], ["begin"])
-        sampler.readings.values["cpu.cpu_percent"] = 5.0
+        sampler.readings["cpu.cpu_percent"] = 5.0
         sampler.feed(*[50.0] * 12)
     finally:
         sampler.close()

@@ -88,7 +88,7 @@ def test_every_process_sees_the_same_number(sampler: FakeSampler, reader: sm.Rea
 
 def test_of_two_limits_the_episode_is_that_which_began_first(sampler: FakeSampler, reader: sm.Reader) -> None:
     first = press(sampler, reader)
-    sampler.readings.values["cpu.cpu_percent"] = 99.0
+    sampler.readings["cpu.cpu_percent"] = 99.0
     sampler.feed(*[91.0] * 8)
     assert set(reader.reasons()) >= {"level"}
     assert reader.episode() == first

@@ -98,7 +98,7 @@ def test_a_reason_of_memory_says_whose_it_is(limit: str, scope: str, capacity: f
 
 def test_only_the_watched_limits_count(sampler: FakeSampler, name: str) -> None:
     """Four GPUs at 40/40/40/97.5 have a mean of 54: each is its own limit."""
-    sampler.readings.values["gpu:1.memory_percent"] = 97.5
+    sampler.readings["gpu:1.memory_percent"] = 97.5
     sampler.feed(*CALM)
 
     with sm.attach(name, watch=["gpu-memory:1"]) as concerned, sm.attach(name, watch=["memory", "gpu:0"]) as other:
@@ -109,7 +109,7 @@ def test_only_the_watched_limits_count(sampler: FakeSampler, name: str) -> None:
 
 
 def test_headroom_is_of_the_limit_that_has_least(sampler: FakeSampler, reader: sm.Reader, name: str) -> None:
-    sampler.readings.values["gpu:0.memory_percent"] = 80.0
+    sampler.readings["gpu:0.memory_percent"] = 80.0
     sampler.feed(60.0)
 
     least = reader.headroom()
