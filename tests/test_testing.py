@@ -43,6 +43,7 @@ def test_it_is_the_default_while_it_runs_and_leaves_nothing_behind(monkeypatch: 
     assert files_of(name) == []
 
 
+@pytest.mark.processes
 def test_a_process_that_a_test_starts_asks_it_too() -> None:
     with testing.sampler("critical"):
         code = "import shm_monitor as sm; print(sm.attach().level().text)"

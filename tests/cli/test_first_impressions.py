@@ -67,6 +67,7 @@ def test_a_mistyped_word_is_usage_and_the_nearest_is_named(arguments: list[str],
     assert meant in err
 
 
+@pytest.mark.processes
 def test_a_wrong_setting_names_a_command_that_works_in_spite_of_it() -> None:
     wrong = {"SHM_MONITOR_CHECK_INTERVAL": "abc"}
     status, _, err = finished("config", "show", **wrong)
@@ -77,6 +78,7 @@ def test_a_wrong_setting_names_a_command_that_works_in_spite_of_it() -> None:
     assert "#CHECK_INTERVAL=" in shown[1]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("words", [["episodes", "--since", "abc"], ["check", "--name", "a b"], ["inject", "x"]])
 def test_a_wrong_argument_says_what_to_write_and_sends_nobody_to_the_settings(words: list[str]) -> None:
     assert "config" not in finished(*words)[2]
