@@ -30,7 +30,10 @@ END_OF_FILE = "end of file"
 HOW = (signal.SIGINT, signal.SIGTERM, END_OF_FILE)
 END_OF_SCREEN, CONTROL = b"\x1b[?1049l", re.compile("\x1b[^a-zA-Z]*[a-zA-Z]")
 SAMPLER_AND_API = {"shm_monitor.sampler": 0, "shm_monitor_api": 0}
-DOCUMENTED = re.compile(r"shm-monitor: \S+: sampler \d+ started|shm-monitor api: listening on http://127.0.0.1:\d+")
+DOCUMENTED = re.compile(
+    r"shm-monitor: \S+: sampler \d+ started|shm-monitor api: listening on http://127.0.0.1:\d+"
+    r"|shm-monitor sampler\[\d+\]: kernels compiled in [\d.]+ s"
+)
 
 
 class Command:

@@ -65,8 +65,7 @@ def test_a_verdict_says_that_it_rests_on_injected_readings(
         assert reader.explain().injected == ()
         assert msgspec.json.decode(msgspec.json.encode(reader.explain()))["injected"] == []
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("memory: ")]
-    assert [line.split(", ")[-1] for line in lines] == ["INJECTED readings"] * len(lines)
-    assert lines
+    assert lines[0].split(", ")[-1] == "INJECTED readings"  # the period may end with the episode
 
 
 def test_check_says_that_readings_are_injected(
