@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-import uuid
+import tempfile
 from collections.abc import Iterator
 
 import psutil
@@ -39,7 +39,8 @@ class Terminal:
 
     def __init__(self, columns: int, lines: int, **settings: str) -> None:
         self.settings = settings
-        self._socket = f"shm-monitor-{uuid.uuid4().hex[:8]}"
+        self._directory = tempfile.TemporaryDirectory()  # that of tmux itself may be another user's of this number
+        self._socket = f"{self._directory.name}/tmux"
         given = {key: value for key, value in child_environment().items() if key not in _OTHERS}
         given["SHELL"] = "/bin/sh"  # tmux runs its commands by it; that of a service's user ends at once
         environ = {**given, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **settings}
@@ -51,7 +52,7 @@ class Terminal:
 
     def run(self, *words: str) -> str:
         """Return what tmux says."""
-        command = ["tmux", "-L", self._socket, *words]
+        command = ["tmux", "-S", self._socket, *words]
         done = subprocess.run(command, env=self._environ, capture_output=True, text=True, timeout=30, check=True)
         return done.stdout
 
@@ -78,10 +79,11 @@ class Terminal:
         """Take the terminal away, as an ssh that is cut off does, and wait for the end of all that runs in it."""
         shell = psutil.Process(int(self.run("list-panes", "-F", "#{pane_pid}")))
         running = [shell, *shell.children(recursive=True)]
-        subprocess.run(["tmux", "-L", self._socket, "kill-server"], check=False, capture_output=True)
+        subprocess.run(["tmux", "-S", self._socket, "kill-server"], check=False, capture_output=True)
         _, alive = psutil.wait_procs(running, timeout=PATIENCE_SECONDS)
         for process in alive:
             process.kill()
+        self._directory.cleanup()
         assert not alive, "it outlives its terminal"
 
 
