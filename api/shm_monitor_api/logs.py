@@ -5,6 +5,7 @@ What anybody can cause by a request is throttled, and the query of a request is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -56,6 +57,14 @@ def _without_query(argument: object) -> object:
     return argument.partition("?")[0] + "?..."
 
 
+class WithoutCancelled(logging.Filter):
+    """Leaves out the traceback of an answer that a stop cut short: its client did not read it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether *record* is about anything else."""
+        return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 class Throttle(logging.Filter):
     """Lets ``BURST_LINES`` lines of one kind pass per ``BURST_SECONDS``, and then says how many were left out."""
 
@@ -94,14 +103,14 @@ def log_config(*, json: bool, level: str) -> dict[str, Any]:
     stderr = {
         "class": "logging.StreamHandler",
         "formatter": "line",
-        "filters": ["throttle"],
+        "filters": ["cancelled", "throttle"],
         "stream": "ext://sys.stderr",
     }
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": formatter},
-        "filters": {"query": {"()": WithoutQuery}, "throttle": {"()": Throttle}},
+        "filters": {"query": {"()": WithoutQuery}, "cancelled": {"()": WithoutCancelled}, "throttle": {"()": Throttle}},
         "handlers": {"stderr": stderr},
         "loggers": loggers,
     }

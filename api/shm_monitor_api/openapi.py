@@ -45,7 +45,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
 _TEMPLATE = "#/components/schemas/{name}"
 _COMMON = (400, 401, 403, 413, 421, 431)  # what the guard or the server may say to any request
 _TEXTS = {
-    400: "Not a request of HTTP/1.1",
+    400: "Not a request of HTTP/1.1, or a head of more than 16 KB",
     401: "No token, or a wrong one",
     403: "A page of another origin, or more than may be asked at once",
     404: "No such metric",
@@ -117,10 +117,12 @@ def text_responses(description: str, media_types: tuple[str, ...], *errors: int)
 def error_responses(*errors: int) -> Responses:
     """Return the problems that a route may answer: the common ones and *errors*."""
     content = {problems.MEDIA_TYPE: {"schema": reference(Problem)}}
-    return {
+    found: Responses = {
         status: {"description": _TEXTS[status], "content": content, "headers": _ERROR_HEADERS.get(status, {})}
         for status in sorted({*_COMMON, *errors})
     }
+    found[400] |= {"content": content | {"text/plain": {"schema": {"type": "string"}}}}  # uvicorn's own
+    return found
 
 
 def reference(struct: type[msgspec.Struct]) -> Document:

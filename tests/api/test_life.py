@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
+import socket
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -223,12 +225,14 @@ def test_bytes_that_no_sampler_writes_are_a_problem_at_worst(name: str, seed: in
 
 
 @pytest.mark.slow
-def test_too_many_connections_are_turned_away_without_a_word(name: str) -> None:
+def test_more_connections_than_files_do_not_end_the_server(name: str) -> None:
     with ApiProcess("--name", name, "--bind", "127.0.0.1:0") as server:
         psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE, (400, 400))
         with contextlib.ExitStack() as stack:
             for _ in range(600):
-                stack.enter_context(connected(server.port))
+                client = stack.enter_context(socket.socket())
+                client.settimeout(0.0)  # the kernel keeps those that are not accepted, and turns away the rest
+                client.connect_ex(("127.0.0.1", server.port))
+            time.sleep(2.0)
+            assert server.process.poll() is None
         eventually(lambda: state_of(server.url) is not None)
-
-    assert server.log.count("\n") == 1
