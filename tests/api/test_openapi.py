@@ -194,7 +194,7 @@ def test_without_swagger_ui_the_page_leads_to_the_document(ask: Asked, monkeypat
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_schemathesis_finds_nothing(name: str, token: str | None, tmp_path: Path) -> None:
     """No 5xx, no undeclared response, no body beside its schema: all checks. Without ``/events``, which never ends."""
-    sampler = MortalSampler(name, gpus=2, max_gpu_usage_percent=90.0)
+    sampler = MortalSampler(name, gpus=2, max_gpu_usage_percent=90.0, stale_after=3600.0)
     sampler.feed(*[50.0] * 20, 98.0)
     settings = {"SHM_MONITOR_TOKEN": token} if token else {}
     # A value that is too long may be refused as too long a head (431), which schemathesis does not expect by itself.
