@@ -112,13 +112,14 @@ def run_sampler(
 
 def run_command(config: ResourceConfig, command: list[str], keeper: ApiKeeper | None = None) -> int:
     """Run *command* beside a sampler and return its exit status, 128 + n where signal n ended it."""
+    signals = _Forwarding()  # before anything begins that a KeyboardInterrupt would leave behind
     with ResourceManager(config), keeper or contextlib.nullcontext():
         try:
             process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: config.name})
         except OSError as error:
             print(f"shm-monitor: {command[0]}: {error.strerror}", file=sys.stderr)
             return 127 if isinstance(error, FileNotFoundError) else 126  # as sh(1) does
-        _forward_signals_to(process)
+        signals.pass_on_to(process)
         status = process.wait()
         return 128 - status if status < 0 else status
 
@@ -180,17 +181,28 @@ def _reload(supervisor: Supervisor, load: Callable[[], ResourceConfig], name: st
     supervisor.reload(_order(config))
 
 
-def _forward_signals_to(process: subprocess.Popen[bytes]) -> None:
-    """Pass on the signals that are meant for the command."""
+class _Forwarding:
+    """Passes on the signals that are meant for the command; it keeps those that come before the command runs."""
 
-    def forward(number: int, frame: object) -> None:  # noqa: ARG001
-        if process.poll() is None:
+    def __init__(self) -> None:
+        """Take the signals. A command inherits no handler."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._unheard = FROM_THE_TERMINAL if _is_foreground() else ()  # the command hears them from the terminal
+        for number in (*FORWARDED, *FROM_THE_TERMINAL):
+            signal.signal(number, self._take)
+
+    def pass_on_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Send *process* the signals that came so far, and from now on those that come."""
+        self._process = process
+        for number in self._early:
             process.send_signal(number)
 
-    for number in FORWARDED:
-        signal.signal(number, forward)
-    for number in FROM_THE_TERMINAL:
-        signal.signal(number, signal.SIG_IGN if _is_foreground() else forward)
+    def _take(self, number: int, frame: object) -> None:  # noqa: ARG002
+        if self._process is None:
+            self._early.append(number)
+        elif number not in self._unheard:
+            self._process.send_signal(number)
 
 
 def _is_foreground() -> bool:
