@@ -122,7 +122,7 @@ class DiskCollector:
     def _devices(self, data: bytes) -> dict[bytes, Counters]:
         """Return the counters of the whole devices in *data* (/proc/diskstats)."""
         found = {}
-        for line in data.splitlines():
+        for line in data.split(b"\n"):
             words = line.split(None, 13)
             if len(words) > 2 and self._kind(words[2])[0]:
                 found[words[2]] = _counters(words)

@@ -102,6 +102,15 @@ def _read_all(fd: int) -> bytes:
     return data
 
 
+def lines(data: bytes) -> list[str]:
+    """Return the lines of a text that the kernel wrote, without the newlines.
+
+    Only a newline ends a line there: ``str.splitlines`` and text files also cut at form feeds, carriage returns and
+    Unicode's separators, all of which a cgroup's name may hold.
+    """
+    return os.fsdecode(data).removesuffix("\n").split("\n")
+
+
 def number(data: bytes, key: bytes) -> float:
     """Return the number that follows *key*, which holds what is before it (``b"\\ninactive_file "``).
 

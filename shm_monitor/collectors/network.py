@@ -154,7 +154,7 @@ def counters(data: bytes) -> dict[bytes, Counters]:
     Raises:
         ValueError: *data* is no such list at all. Source: proc_pid_net(5).
     """
-    lines = data.splitlines()
+    lines = data.removesuffix(b"\n").split(b"\n")
     if len(lines) < 2 or b"|" not in lines[1]:
         raise ValueError("not /proc/net/dev")
     found = {}

@@ -44,16 +44,18 @@ class Check(NamedTuple):
 def check_cgroup(proc: Path, sys: Path) -> Check:
     """Look up which hierarchies are mounted, and where this process is in them."""
     try:
-        mounts = (proc / "self/mountinfo").read_text(errors="replace")
-        membership = (proc / "self/cgroup").read_text(errors="replace")
+        mounts, membership = (
+            os.fsdecode((proc / "self" / file).read_bytes()).removesuffix("\n").split("\n")  # a name may hold any other
+            for file in ("mountinfo", "cgroup")
+        )
     except OSError as error:
         advice = f"a sampler measures nothing without it: mount -t proc proc {proc}"
         return Check("cgroup", "missing", f"{proc}: {error.strerror}", advice, essential=True)
-    kinds = {line.rpartition(" - ")[2].partition(" ")[0] for line in mounts.splitlines()}
+    kinds = {line.rpartition(" - ")[2].partition(" ")[0] for line in mounts}
     version = {(True, True): "v1 and v2", (True, False): "v1", (False, True): "v2"}.get(
         ("cgroup" in kinds, "cgroup2" in kinds), "none mounted"
     )
-    paths = ", ".join(dict.fromkeys(line.split(":", 2)[-1] for line in membership.splitlines()))
+    paths = ", ".join(dict.fromkeys(line.split(":", 2)[-1] for line in membership))
     if version == "none mounted":
         advice = "limits of a container are not seen: mount /sys/fs/cgroup (read-only is enough)"
         return Check("cgroup", "warn", f"{version}; path {paths or 'none'}", advice)

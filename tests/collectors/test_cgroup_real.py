@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,18 @@ def test_a_process_in_a_cgroup_sees_the_limit_of_the_cgroup_not_the_host(group: 
     said = subprocess.check_output(["/bin/sh", "-c", enter, sys.executable, "-c", code], text=True)
 
     assert said.split() == [str(256 * MIB), "/" if namespace else group.name]
+
+
+@pytest.mark.parametrize("odd", ["\x0c", "\r", "\x1c", "\x85", "\u2028"], ids=ascii)
+def test_a_cgroup_may_have_what_unicode_calls_the_end_of_a_line_in_its_name(odd: str) -> None:
+    """Only a newline ends a line of the kernel; anything else that str.splitlines knows lost the limit."""
+    with new_group("memory", f"shm-monitor-{odd}-{uuid.uuid4().hex[:8]}") as group:
+        group.limit_memory(100 * MIB)
+        with child_in(group) as child:
+            memory = memory_of(child)
+
+            assert number(memory, "capacity_bytes") == 100 * MIB
+            assert group.name in memory.facts["scopes"]
 
 
 def test_usage_follows_what_a_process_allocates_within_2_percent(group: Group) -> None:

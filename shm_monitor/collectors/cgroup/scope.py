@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from shm_monitor.collectors.files import ProcFile, Roots
+from shm_monitor.collectors.files import ProcFile, Roots, lines
 from shm_monitor.errors import ConfigError
 
 _ALLOWED = "must be auto, host, pid:N of a process whose cgroup is mounted here, or the path of a cgroup (/a/b)"
@@ -118,7 +118,7 @@ class Cgroups:
         """Return the path in the hierarchy of *controller* (empty: the v2 hierarchy), or an empty string."""
         if self._scope.kind == "path":
             return self._strip_mount_point(self._scope.path)
-        for line in os.fsdecode(self._membership).splitlines():
+        for line in lines(self._membership):
             _, _, rest = line.partition(":")
             names, _, path = rest.partition(":")
             if controller in names.split(","):
@@ -199,10 +199,10 @@ def _exists(path: Path) -> bool:
 def _mounts(roots: Roots) -> Iterator[Mount]:
     """Yield the cgroup mounts of our own mount namespace. Source: proc_pid_mountinfo(5)."""
     try:
-        text = Path(roots.proc, "self", "mountinfo").read_text(errors="surrogateescape")
+        data = Path(roots.proc, "self", "mountinfo").read_bytes()
     except OSError:
         return
-    for line in text.splitlines():
+    for line in lines(data):
         head, _, tail = line.partition(" - ")
         left, right = head.split(" "), tail.split(" ")
         if len(left) < 5 or len(right) < 3 or right[0] not in {"cgroup", "cgroup2"}:

@@ -90,7 +90,7 @@ class PidNamespace:
             status = (self._proc / who / "status").read_bytes()
         except OSError:
             return None
-        line = next((line for line in status.splitlines() if line.startswith(b"NSpid:")), b"")
+        line = next((line for line in status.split(b"\n") if line.startswith(b"NSpid:")), b"")
         return [int(word) for word in line.split()[1:]]
 
     def _namespace(self, who: str) -> str:
