@@ -16,21 +16,21 @@ from shm_monitor.collectors.files import (
     DISABLED,
     ERROR,
     NOT_SUPPORTED,
-    NOT_YET_SAMPLED,
     ProcFile,
     Rate,
     Roots,
-    difference,
     is_known,
     numbers,
     percent,
     total,
     why,
 )
+from shm_monitor.collectors.host_memory import HostKills, Meminfo
 from shm_monitor.schema import Metric
 
 _MEMINFO = "/proc/meminfo"
 _VMSTAT = "/proc/vmstat"
+_AVAILABLE = f"{_MEMINFO} MemAvailable, with ZFS also /proc/spl/kstat/zfs/arcstats size - c_min"
 _EVENTS = "memory.events high + max (v2), memory.failcnt + memory.memsw.failcnt (v1)"
 _OOMS = "memory.events oom + oom_kill (v2), memory.oom_control oom_kill (v1), /proc/vmstat oom_kill (host)"
 _SWAP = "memory.swap.max - memory.swap.current (v2), memory.memsw.* (v1), /proc/meminfo SwapFree"
@@ -49,8 +49,12 @@ METRICS = (
     _bytes("available_bytes", "What is left at that level: capacity less usage.", _LEVEL),
     Metric("memory", "usage_percent", "percent", "Usage in percent of capacity.", _LEVEL, rolled=True),
     Metric("memory", "scope", "index", "Which entry of facts.scopes has the smallest headroom.", _LEVEL, integer=True),
-    _bytes("host_total_bytes", "All memory of the host.", f"{_MEMINFO} MemTotal"),
-    _bytes("host_available_bytes", "What the host can give without swapping.", f"{_MEMINFO} MemAvailable"),
+    _bytes("host_total_bytes", "All memory of the host, with huge pages.", f"{_MEMINFO} MemTotal"),
+    _bytes(
+        "host_available_bytes",
+        "What the host can give without swapping.",
+        _AVAILABLE,
+    ),
     _bytes("host_cached_bytes", "Page cache and reclaimable slab of the host.", f"{_MEMINFO} Cached + SReclaimable"),
     _bytes("swap_total_bytes", "Swap space of the host.", f"{_MEMINFO} SwapTotal"),
     _bytes("swap_used_bytes", "Swap space of the host in use.", f"{_MEMINFO} SwapTotal - SwapFree"),
@@ -97,10 +101,6 @@ def level_metrics(level: str) -> tuple[Metric, ...]:
 
 LEVEL_WIDTH = len(level_metrics("host"))
 
-# The kernel kills for the host when nothing is left to reclaim: MemAvailable is then a few percent at most.
-_HOST_SHORT = 0.9
-
-_MEMINFO_KEYS = (b"\nMemTotal:", b"\nMemAvailable:", b"\nCached:", b"\nSReclaimable:", b"\nSwapTotal:", b"\nSwapFree:")
 _VMSTAT_KEYS = (b"\npswpin ", b"\npswpout ", b"\noom_kill ")
 
 
@@ -135,7 +135,7 @@ class MemoryCollector:
         self._shm = shm
         self._cgroups = Cgroups(scope, roots)
         self._levels: list[Level] = levels(self._cgroups.of("memory"))
-        self._meminfo = ProcFile(Path(roots.proc, "meminfo"))
+        self._meminfo = Meminfo(roots.proc)
         self._vmstat = ProcFile(Path(roots.proc, "vmstat"))
         self._swap_in, self._swap_out = Rate(), Rate()
         self._host_kills = HostKills()
@@ -161,17 +161,19 @@ class MemoryCollector:
         if self._cgroups.changed():
             self._close_levels()
             self._levels = levels(self._cgroups.of("memory"))
-        in_kib = numbers(self._meminfo, _MEMINFO_KEYS)
-        size, available, cached, slab, swap, swap_free = (
-            value * 1024 if is_known(value) else value for value in in_kib
-        )
-        host = Reading(difference(size, available), size)
-        kills = self._host_kills.count(numbers(self._vmstat, _VMSTAT_KEYS[2:])[0], host)
-        swap_left = swap_free if swap > 0 else NOT_SUPPORTED
-        rows = [_LevelRow(host, "host", NOT_SUPPORTED, kills, swap_left)]
-        rows += [_level_row(level, swap_left) for level in self._levels]
+        host = self._meminfo.read()
+        kills = self._host_kills.count(numbers(self._vmstat, _VMSTAT_KEYS[2:])[0], host.reading)
+        swap_left = host.swap_free if host.swap_total > 0 else NOT_SUPPORTED
+        rows = [_LevelRow(host.reading, "host", NOT_SUPPORTED, kills, swap_left)]
+        rows += [_level_row(level, swap_left, host.fixed_kernel) for level in self._levels]
         out[:5] = self._tightest(rows)
-        out[5:10] = size, available, total((cached, slab)), swap, difference(swap, swap_free)
+        out[5:10] = (
+            host.total,
+            host.available,
+            host.cached,
+            host.swap_total,
+            host.swap_used,
+        )
         out[14:16] = _events(rows)
         out[16:] = [value for row in self._placed(rows) for value in self._values(row)]
 
@@ -237,10 +239,10 @@ class _LevelRow(NamedTuple):
 _ABSENT = _LevelRow(Reading(NOT_SUPPORTED, NOT_SUPPORTED), "", NOT_SUPPORTED, NOT_SUPPORTED, NOT_SUPPORTED)
 
 
-def _level_row(level: Level, host_swap_left: float) -> _LevelRow:
+def _level_row(level: Level, host_swap_left: float, fixed_kernel: float) -> _LevelRow:
     """Return *level* as it is now; without any swap of the host, a share of it is nothing."""
     swap_left = min(level.swap_left(), host_swap_left) if is_known(host_swap_left) else host_swap_left
-    return _LevelRow(level.read(), level.name, *level.events(), swap_left)
+    return _LevelRow(level.read(fixed_kernel), level.name, *level.events(), swap_left)
 
 
 def _events(rows: Sequence[_LevelRow]) -> tuple[float, float]:
@@ -248,32 +250,6 @@ def _events(rows: Sequence[_LevelRow]) -> tuple[float, float]:
     if len(rows) == 1:
         return NOT_SUPPORTED, rows[0].ooms
     return total(row.reclaims for row in rows[1:]), total(row.ooms for row in rows[1:])
-
-
-class HostKills:
-    """OOM kills of the host itself, since the first look.
-
-    /proc/vmstat counts those within other cgroups too, which say nothing of us: so only those count that came while the
-    host was short of memory. It may no longer be at the sample after a kill. Of the kills before the first look nobody
-    knows that: with them, a sampler that takes over would take those of others for news.
-    """
-
-    def __init__(self) -> None:
-        self._before = NOT_YET_SAMPLED
-        self._was_short = False
-        self._others = 0.0
-
-    def count(self, kills: float, host: Reading) -> float:
-        """Return *kills*, the counter of the kernel, less those before the first call and those of others since."""
-        short = not host.usage < _HOST_SHORT * host.limit
-        if is_known(kills):
-            if not is_known(self._before):
-                self._others = kills
-            elif not (short or self._was_short):
-                self._others += kills - self._before
-            self._before = kills
-        self._was_short = short
-        return difference(kills, self._others)
 
 
 def _space(path: str) -> tuple[float, float]:

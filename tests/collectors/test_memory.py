@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shm_monitor.collectors.cgroup.scope import Scope
+from shm_monitor.collectors.host_memory import Meminfo
 from shm_monitor.collectors.memory import MemoryCollector
 from tests.support.host_trees import Tree, readings, sample
 
@@ -95,6 +96,28 @@ def test_usage_over_the_limit_leaves_nothing_and_reads_100_percent(tmp_path: Pat
         0,
         100,
     )
+
+
+def test_reclaimable_slab_of_a_v2_cgroup_is_no_use(tmp_path: Path) -> None:
+    """A data loader that looks up a million files fills its cgroup with dentries, which the kernel drops at need."""
+    tree = Tree("v2", tmp_path)
+    stat = (tmp_path / TRAIN / "memory.stat").read_text()
+    tree.write(f"{TRAIN}/memory.stat", f"{stat}slab_reclaimable {700 * MIB}\n")
+
+    assert readings(memory(tree), *LEVEL) == (1420 * MIB, 3840 * MIB, 2420 * MIB)
+
+
+def test_kernel_memory_of_a_v1_cgroup_is_no_use_where_it_is_more_than_the_host_cannot_drop(tmp_path: Path) -> None:
+    """v1 does not say what of it is reclaimable; what is left when everything fixed on the host is ours, is."""
+    tree = Tree("v1", tmp_path)
+    before = readings(memory(tree), "usage_bytes")[0]
+    assert isinstance(before, float)
+    meminfo = (tmp_path / "proc/meminfo").read_text()
+    tree.write("proc/meminfo", f"{meminfo}AnonPages: 0 kB\n")
+    fixed = int(Meminfo(tree.roots.proc).read().fixed_kernel)
+    tree.write("sys/fs/cgroup/memory/memory.kmem.usage_in_bytes", f"{fixed + 100 * MIB}\n")
+
+    assert readings(memory(tree), "usage_bytes") == (before - 100 * MIB,)
 
 
 def test_v1_counts_the_totals_of_the_subtree(tmp_path: Path) -> None:
