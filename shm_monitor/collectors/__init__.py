@@ -96,7 +96,7 @@ def _gpu(of: Options) -> Collector:
 
 def _has_proc(roots: Roots) -> bool:
     """Return whether this is Linux; psutil measures elsewhere."""
-    return Path(roots.proc, "stat").exists()
+    return Path(roots.proc, "self").exists()  # all that is sure: with subset=pid, only processes are there
 
 
 BUILT_IN: dict[str, Callable[[Options], Sequence[Collector]]] = {

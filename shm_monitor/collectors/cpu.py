@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 from shm_monitor.collectors.base import Array
 from shm_monitor.collectors.cgroup.cpu import Allowed, LevelRate, levels
 from shm_monitor.collectors.cgroup.scope import Cgroups, Scope
 from shm_monitor.collectors.cpu_ticks import ALL, Share, TickReader, Window
-from shm_monitor.collectors.files import ERROR, NOT_SUPPORTED, ProcFile, Roots, difference, is_known, percent, words
+from shm_monitor.collectors.files import (
+    ERROR,
+    NOT_SUPPORTED,
+    ProcFile,
+    Roots,
+    difference,
+    hosts_file,
+    is_known,
+    percent,
+    words,
+)
 from shm_monitor.schema import Metric
 
 _STAT = "/proc/stat"
@@ -64,6 +76,7 @@ class CpuCollector:
         self._roots = roots
         self._cgroups = Cgroups(scope, roots)
         self._allowed = Allowed(scope, self._cgroups, roots)
+        self._hidden = not hosts_file(roots, "stat")
         self._ticks = TickReader(f"{roots.proc}/stat")
         self._load = ProcFile(f"{roots.proc}/loadavg")
         self._levels = self._find_levels()
@@ -93,16 +106,15 @@ class CpuCollector:
         """Return percent in use at the level with the least left, of the host, its CPUs, and the CPUs we may use."""
         host = window.percents(ALL)[0]
         try:
-            tightest = window.share(self._allowed.read())
+            allowed = self._allowed.read()
         except ValueError:
             return ERROR, host, window.count, ERROR
-        count = tightest.limit
-        for quota in quotas:
-            if quota.limit == float("inf"):
-                continue
-            count = _least(count, quota.limit)
-            tightest = _tighter(tightest, quota)
-        return percent(*tightest), host, window.count, count
+        if allowed and not window.lists(allowed):
+            allowed -= self._allowed.offline()
+        shares = [window.share(allowed), *(quota for quota in quotas if quota.limit != math.inf)]
+        if self._hidden and len(shares) > 1:
+            del shares[0]
+        return percent(*reduce(_tighter, shares)), host, window.count, reduce(_least, [each.limit for each in shares])
 
     def _close_levels(self) -> None:
         for level in self._levels:

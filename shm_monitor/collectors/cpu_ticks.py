@@ -46,10 +46,17 @@ class Window:
             return whole, whole, whole
         return percent(busy, whole), percent(iowait, whole), percent(steal, whole)
 
+    def lists(self, cpus: Collection[int]) -> bool:
+        """Say whether every CPU numbered in *cpus* is listed."""
+        return all(b"cpu%d" % cpu in self._now for cpu in cpus)
+
     def share(self, cpus: Collection[int] | None) -> Share:
-        """Return use and number of the CPUs numbered *cpus* that are online; None is all of them."""
-        names = [name for cpu in cpus or () if (name := b"cpu%d" % cpu) in self._now]
-        if len(names) in {0, len(self._now) - 1}:
+        """Return use and number of the CPUs numbered *cpus*; None is all of them.
+
+        lxcfs gives the CPUs in /proc/stat other numbers. Where one of *cpus* is not listed there, all that are count.
+        """
+        names = [b"cpu%d" % cpu for cpu in cpus or ()]
+        if len(names) in {0, len(self._now) - 1} or not self.lists(cpus or ()):
             names, limit = [ALL], self.count
         else:
             limit = float(len(names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from shm_monitor.schema import Metric
 
 _STATS = "/proc/diskstats"
 _SECTOR_BYTES = 512  # always, whatever the device's own: Documentation/admin-guide/iostats.rst
-_VIRTUAL = (b"loop", b"ram", b"zram", b"fd", b"sr")
+_LEFT_OUT = re.compile(rb"loop|ram|zram|fd|sr|nvme\d+c\d+n")  # the last are the paths of a multipath NVMe device
+_ZVOL = b"zd"  # of a pool of ZFS, which does not list its disks as slaves
 MAX_DEVICES = 32  # five columns each; all of them count in the totals
 MOUNT_INTERVAL_SECONDS = 5.0
 
@@ -71,8 +73,9 @@ class DiskCollector:
 
     Source: /proc/diskstats. Cost: 15 us, with 10 devices.
 
-    Partitions, loop, ram and removable drives are left out; device mapper and RAID have columns of their own but count
-    in no total, as the devices below them do. A device that comes later has no columns.
+    Partitions, loop, ram and removable drives and the paths of a multipath NVMe device are left out. Device mapper,
+    RAID and zvols have columns of their own but count in no total, as the devices below them do. A device that comes
+    later has no columns.
     """
 
     name = "disk"
@@ -85,6 +88,7 @@ class DiskCollector:
         self._block = f"{roots.sys}/block"
         self._file = ProcFile(f"{roots.proc}/diskstats")
         self._kinds: dict[bytes, tuple[bool, bool]] = {}
+        self._assembled: set[bytes] = set()  # not hardware: what they stand on can change
         self._rates: dict[bytes, Rates] = {}
         self._shown = self._choose_shown()
         names = [os.fsdecode(name) for name in self._shown]
@@ -122,6 +126,9 @@ class DiskCollector:
     def _devices(self, data: bytes) -> dict[bytes, Counters]:
         """Return the counters of the whole devices in *data* (/proc/diskstats)."""
         found = {}
+        for name in self._assembled:
+            self._kinds.pop(name, None)
+        self._assembled.clear()
         for line in data.split(b"\n"):
             words = line.split(None, 13)
             if len(words) > 2 and self._kind(words[2])[0]:
@@ -133,8 +140,10 @@ class DiskCollector:
         kind = self._kinds.get(name)
         if kind is None:
             path = f"{self._block}/{os.fsdecode(name).replace('/', '!')}"
-            whole = not name.startswith(_VIRTUAL) and os.access(path, os.F_OK)
-            kind = self._kinds[name] = whole, whole and not _entries(f"{path}/slaves")
+            whole = not _LEFT_OUT.match(name) and os.access(path, os.F_OK)
+            kind = self._kinds[name] = whole, whole and not name.startswith(_ZVOL) and not _entries(f"{path}/slaves")
+            if whole and not os.access(f"{path}/device", os.F_OK):
+                self._assembled.add(name)
         return kind
 
     def _rate(self, name: bytes, reading: Counters, now_ns: int) -> tuple[float, float, float]:

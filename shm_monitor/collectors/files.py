@@ -33,6 +33,14 @@ class Roots(NamedTuple):
     sys: str = "/sys"
 
 
+def hosts_file(roots: Roots, name: str) -> bool:
+    """Say whether /proc shows *name* of the host; mounted with ``subset=pid`` it shows processes only.
+
+    Then the limits of cgroups are all that can be measured, and the host stays unknown.
+    """
+    return os.path.exists(f"{roots.proc}/{name}")
+
+
 def why(error: OSError) -> float:
     """Return the unknown reading that *error* stands for."""
     if error.errno in _ABSENT:

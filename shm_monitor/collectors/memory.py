@@ -19,6 +19,7 @@ from shm_monitor.collectors.files import (
     ProcFile,
     Rate,
     Roots,
+    hosts_file,
     is_known,
     numbers,
     percent,
@@ -135,6 +136,7 @@ class MemoryCollector:
         self._shm = shm
         self._cgroups = Cgroups(scope, roots)
         self._levels: list[Level] = levels(self._cgroups.of("memory"))
+        self._hidden = not hosts_file(roots, "meminfo")
         self._meminfo = Meminfo(roots.proc)
         self._vmstat = ProcFile(Path(roots.proc, "vmstat"))
         self._swap_in, self._swap_out = Rate(), Rate()
@@ -179,6 +181,8 @@ class MemoryCollector:
 
     def _tightest(self, rows: Sequence[_LevelRow]) -> tuple[float, float, float, float, float]:
         """Return usage, capacity, what is left, percent and scope of the level with the smallest headroom."""
+        if self._hidden and any(row.reading.limit < math.inf for row in rows[1:]):
+            rows = rows[1:]
         tightest = rows[0]
         for row in rows[1:]:
             if not is_known(row.reading.headroom):

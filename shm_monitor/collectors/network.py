@@ -106,10 +106,12 @@ class NetworkCollector:
         if self._wanted:
             self._counted = frozenset(name for name in self._seen if self._is_wanted(os.fsdecode(name)))
             return
-        # Bridges, bonds, veth, tunnels and VLANs show the bytes of the hardware below a second time.
+        # Bridges, bonds, veth, tunnels and VLANs show the bytes of the hardware below a second time; so does Azure's
+        # netvsc, which is hardware itself and the master of a faster one (Documentation/networking/netvsc, SR-IOV).
         net = f"{self._roots.sys}/class/net"
-        hardware = frozenset(name for name in others if os.access(f"{net}/{os.fsdecode(name)}/device", os.F_OK))
-        self._counted = hardware or others
+        hardware = {name for name in others if os.access(f"{net}/{os.fsdecode(name)}/device", os.F_OK)}
+        below = {name for name in hardware if _master(f"{net}/{os.fsdecode(name)}") in hardware}
+        self._counted = frozenset(hardware - below) or others
 
     def _is_wanted(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._wanted)
@@ -146,6 +148,14 @@ class NetworkCollector:
 
 
 _UNREADABLE = Counters(ERROR, ERROR, ERROR, ERROR)
+
+
+def _master(path: str) -> bytes:
+    """Return the interface that the one at *path* is a part of, or nothing."""
+    try:
+        return os.path.basename(os.fsencode(os.readlink(f"{path}/master")))
+    except OSError:
+        return b""
 
 
 def counters(data: bytes) -> dict[bytes, Counters]:

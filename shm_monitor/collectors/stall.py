@@ -38,12 +38,21 @@ class StallCollector:
     def __init__(self, scope: Scope, roots: Roots, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         """Choose the files: those of the scope's own v2 cgroup where it has any, else those of the host."""
         self._clock = clock
-        self._files, source = _files(scope, roots)
+        self._roots = roots
+        self._cgroups = Cgroups(scope, roots)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Choose the files, whose counters begin anew."""
+        self._files, source = _files(self._cgroups, self._roots)
         self._rates = [(Rate(), Rate()) for _ in RESOURCES]
         self.facts: Mapping[str, str] = {"source": source}
 
     def collect(self, out: Array) -> None:
         """Write the readings into *out*, shape (12,): for each resource and kind, percent and seconds."""
+        if self._cgroups.changed():
+            self._close_files()
+            self._choose()
         values: list[float] = []
         for file, rates in zip(self._files, self._rates, strict=True):
             now = self._clock()
@@ -53,10 +62,14 @@ class StallCollector:
                 values.append(total_us / 1e6 if is_known(total_us) else total_us)
         out[:] = values
 
-    def close(self) -> None:
-        """Close the files."""
+    def _close_files(self) -> None:
         for file in self._files:
             file.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._close_files()
+        self._cgroups.close()
 
 
 def _totals(file: ProcFile) -> tuple[float, float]:
@@ -70,15 +83,11 @@ def _totals(file: ProcFile) -> tuple[float, float]:
     return number(some, b" total="), number(data[full:], b" total=") if full >= 0 else NOT_SUPPORTED
 
 
-def _files(scope: Scope, roots: Roots) -> tuple[list[ProcFile], str]:
-    cgroups = Cgroups(scope, roots)
-    try:
-        for directory in cgroups.of("")[-1:]:
-            files = [ProcFile(directory.path / f"{resource}.pressure") for resource in RESOURCES]
-            if any(is_known(some) for some, _ in map(_totals, files)):
-                return files, directory.name
-            for file in files:
-                file.close()
-    finally:
-        cgroups.close()
+def _files(cgroups: Cgroups, roots: Roots) -> tuple[list[ProcFile], str]:
+    for directory in cgroups.of("")[-1:]:
+        files = [ProcFile(directory.path / f"{resource}.pressure") for resource in RESOURCES]
+        if any(is_known(some) for some, _ in map(_totals, files)):
+            return files, directory.name
+        for file in files:
+            file.close()
     return [ProcFile(Path(roots.proc, "pressure", resource)) for resource in RESOURCES], "host"

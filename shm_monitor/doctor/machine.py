@@ -19,6 +19,7 @@ State = Literal["ok", "warn", "missing"]
 _SHM_LEAST_BYTES = 64 << 20  # what containers get by default, and data loaders want as well
 _SHM_FREE_LEAST_BYTES = 8 << 20  # the default history of 300 samples takes 1 to 3 MiB
 _SLOW_CLOCKS = frozenset({"hpet", "acpi_pm", "jiffies", "refined-jiffies"})
+_SUBSET = "/proc shows only processes (subset=pid; systemd: ProcSubset=pid): mount it whole, or set ProcSubset=all"
 _NO_PSI = "the kernel has no PSI, or it is off: boot with psi=1 (CONFIG_PSI)"
 _GPU_TIMEOUT_SECONDS = 20.0  # 1.5 s for each GPU without persistence mode
 
@@ -107,7 +108,8 @@ def check_stall(proc: Path) -> Check:
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EPERM}:
             return Check("pressure stall", "warn", "no permission", "the container hides /proc/pressure")
-        return Check("pressure stall", "warn", "none", _NO_PSI)
+        subset = (proc / "self").exists() and not (proc / "stat").exists()
+        return Check("pressure stall", "warn", "none", _SUBSET if subset else _NO_PSI)
     return Check("pressure stall", "ok", f"{proc}/pressure")
 
 

@@ -202,6 +202,41 @@ def test_a_core_that_goes_offline_is_unknown_and_no_longer_counted(tmp_path: Pat
     assert (found["cpu.count"], found["cpu:0.core_percent"], found["cpu:1.core_percent"]) == (1, 10, "not_supported")
 
 
+def test_cpus_that_lxcfs_renumbers_all_count(tmp_path: Path) -> None:
+    """/proc/stat lists cpu0 and cpu1, affinity names 1 and 5: both are busy for half of the time, not one for all."""
+    tree = Tree("v2", tmp_path)
+    tree.replace("proc/self/status", "Cpus_allowed_list:\t0-1", "Cpus_allowed_list:\t1,5")
+    for directory in (POD, TRAIN):
+        tree.write(f"{directory}/cpu.max", "max 100000\n")
+    collector = cpu(tree)
+    pass_second(tree, busy=(0, 100))
+
+    assert readings(collector, "cpu_percent", "effective_count") == (50, 2)
+
+
+def test_an_allowed_cpu_that_is_offline_does_not_count(tmp_path: Path) -> None:
+    tree = Tree("v2", tmp_path)
+    tree.replace("proc/self/status", "Cpus_allowed_list:\t0-1", "Cpus_allowed_list:\t1,5")
+    for directory in (POD, TRAIN):
+        tree.write(f"{directory}/cpu.max", "max 100000\n")
+    tree.write("sys/devices/system/cpu/offline", "2-7\n")
+    collector = cpu(tree)
+    pass_second(tree, busy=(0, 100))
+
+    assert readings(collector, "cpu_percent", "effective_count") == (100, 1)
+
+
+def test_where_proc_shows_processes_only_quotas_are_measured(tmp_path: Path) -> None:
+    tree = Tree("v1", tmp_path)
+    tree.remove("proc/stat")
+    collector = cpu(tree)
+    tree.clock.forward(1)
+    found = sample(collector)
+
+    assert (found["cpu.host_cpu_percent"], found["cpu.count"]) == ("not_supported", "not_supported")
+    assert isinstance(found["cpu.cpu_percent"], float)
+
+
 def test_ticks_that_went_backwards_are_unknown(tmp_path: Path) -> None:
     tree = Tree("v2", tmp_path)
     collector = cpu(tree, "host")

@@ -41,6 +41,36 @@ def test_what_stands_on_another_device_counts_in_no_total(tmp_path: Path) -> Non
     assert (found["disk:vda.read_bytes_count"], found["disk:vda.write_bytes_count"]) == (1008 * 512, 2400 * 512)
 
 
+def test_paths_of_a_multipath_device_are_left_out_and_a_zvol_counts_in_no_total(tmp_path: Path) -> None:
+    tree = Tree("v2", tmp_path)
+    names = ("nvme0n1", "nvme0c0n1", "nvme0c1n1", "zd0")
+    line = "259 0 {name} 1 1 {count} 1 1 1 {count} 1 0 1 1\n"
+    for name in names:
+        tree.write(f"sys/block/{name}/dev", "259:0")
+    tree.write("proc/diskstats", "".join(line.format(name=name, count=0) for name in names))
+    collector = disk(tree)
+    sample(collector)
+    tree.clock.forward(1)
+    tree.write("proc/diskstats", "".join(line.format(name=name, count=10) for name in names))
+
+    assert collector.facts == {"devices": ["nvme0n1", "zd0"]}
+    assert sample(collector)["disk.read_bytes_per_second"] == 10 * 512
+
+
+def test_an_array_that_is_assembled_later_does_not_count_again(tmp_path: Path) -> None:
+    tree = Tree("v2", tmp_path)
+    tree.remove("sys/block/dm-0/slaves/vda/dev")
+    (tmp_path / "sys/block/dm-0/slaves/vda").rmdir()
+    tree.write("proc/diskstats", (VDA + DM).format(read=0, written=0, busy_ms=0))
+    collector = disk(tree)
+    sample(collector)
+    tree.write("sys/block/dm-0/slaves/vda/dev", "254:0")
+    tree.clock.forward(1)
+    tree.write("proc/diskstats", (VDA + DM).format(read=10, written=0, busy_ms=0))
+
+    assert sample(collector)["disk.read_bytes_per_second"] == 10 * 512
+
+
 def test_the_first_rates_are_unknown_while_the_counts_are_known(tmp_path: Path) -> None:
     found = sample(disk(Tree("v2", tmp_path)))
 

@@ -273,3 +273,30 @@ def test_an_unreadable_file_of_our_cgroup_costs_its_own_readings_only(
 
     whole = {name: value for name, value in found.items() if name.startswith("memory.")}
     assert {name.removeprefix("memory.") for name, value in whole.items() if isinstance(value, str)} == unknown
+
+
+def test_where_proc_shows_processes_only_the_limits_of_cgroups_are_measured(tmp_path: Path) -> None:
+    """As with subset=pid (systemd: ProcSubset): what the host has is unknown, and says nothing of a cgroup."""
+    tree = Tree("v2", tmp_path)
+    tree.remove("proc/meminfo")
+    tree.remove("proc/vmstat")
+    collector = memory(tree)
+
+    assert readings(collector, *LEVEL) == (2120 * MIB, 3840 * MIB, 1720 * MIB)
+    assert readings(collector, "host_total_bytes") == ("not_supported",)
+
+
+def test_a_memory_controller_that_is_enabled_later_is_seen(tmp_path: Path) -> None:
+    tree = Tree("v2", tmp_path)
+    files = {file.name: file.read_text() for file in (tmp_path / TRAIN).glob("memory.*")}
+    for file in files:
+        tree.remove(f"{TRAIN}/{file}")
+    tree.write(f"{TRAIN}/cgroup.controllers", "cpu\n")
+    tree.write(f"{POD}/cgroup.controllers", "cpu memory\n")
+    collector = memory(tree)
+    assert readings(collector, "capacity_bytes") == (8 * GIB,)
+    for file, text in files.items():
+        tree.write(f"{TRAIN}/{file}", text)
+    tree.write(f"{TRAIN}/cgroup.controllers", "cpu memory\n")
+
+    assert readings(collector, "capacity_bytes") == (3840 * MIB,)

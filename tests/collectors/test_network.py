@@ -43,6 +43,18 @@ def test_hardware_counts_and_what_stands_on_it_does_not_count_again(tmp_path: Pa
     assert [found[f"network:lo.{field}"] for field in RATES] == [4000, 4000]
 
 
+def test_the_fast_half_of_azures_netvsc_does_not_count_again(tmp_path: Path) -> None:
+    """eth0 (netvsc) counts what its virtual function moves; of a bond, which is no hardware, its members count."""
+    tree = Tree("v2", tmp_path)
+    for name in ("enP1s1", "eth1"):
+        tree.write(f"sys/class/net/{name}/device/uevent", "")
+    (tmp_path / "sys/class/net/enP1s1/master").symlink_to("../eth0")
+    (tmp_path / "sys/class/net/eth1/master").symlink_to("../bond0")
+    write(tree, ("eth0", 1, 1), ("enP1s1", 1, 1), ("eth1", 1, 1), ("bond0", 1, 1))
+
+    assert network(tree).facts == {"counted": ["eth0", "eth1"]}
+
+
 def test_without_hardware_as_in_a_container_all_but_loopback_counts(tmp_path: Path) -> None:
     tree = Tree("v2", tmp_path)
     tree.remove("sys/class/net/eth0/device/uevent")

@@ -78,3 +78,15 @@ def test_a_total_that_went_backwards_is_unknown(tmp_path: Path) -> None:
     tree.replace("proc/pressure/io", "total=1000", "total=10")
 
     assert readings(collector, "io_some_percent") == ("error",)
+
+
+def test_pressure_after_a_move_is_that_of_the_new_cgroup(tmp_path: Path) -> None:
+    tree = Tree("v2", tmp_path)
+    collector = stall(tree)
+    readings(collector, "memory_some_percent")
+    tree.write("proc/self/cgroup", "0::/jobs.slice/pod2\n")
+    for resource in ("cpu", "memory", "io"):
+        tree.write(f"sys/fs/cgroup/jobs.slice/pod2/{resource}.pressure", "some avg10=0.00 total=1960000\n")
+
+    assert readings(collector, "memory_some_percent", "memory_some_seconds") == ("not_yet_sampled", 1.96)
+    assert collector.facts == {"source": "/jobs.slice/pod2"}

@@ -188,6 +188,8 @@ def test_a_host_without_cgroups_is_warned(tree: Tree) -> None:
 
 def test_a_kernel_without_pressure_stall_is_told_how_to_have_it(tmp_path: Path) -> None:
     assert "psi=1" in doctor_machine.check_stall(tmp_path).advice
+    (tmp_path / "self").mkdir()
+    assert "subset=pid" in doctor_machine.check_stall(tmp_path).advice
     (tmp_path / "pressure").mkdir()
     (tmp_path / "pressure" / "memory").write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
     assert doctor_machine.check_stall(tmp_path).state == "ok"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -72,8 +73,14 @@ class Mount(NamedTuple):
     point: Path
 
 
+_CONTROLLERS = frozenset({b"memory", b"cpu"})
+
+
 class Cgroups:
-    """The cgroups of one scope, from the outermost that is visible to its own. Cost of ``changed``: 3 us."""
+    """The cgroups of one scope, from the outermost that is visible to its own. Cost of ``changed``: 7 us.
+
+    What was found holds until the process is moved, a controller is enabled or a hierarchy is mounted.
+    """
 
     def __init__(self, scope: Scope, roots: Roots) -> None:
         """Read the membership and the mounts once.
@@ -85,13 +92,26 @@ class Cgroups:
         self._roots = roots
         self._file = ProcFile(Path(roots.proc, scope.process, "cgroup"), follow=False)  # pids are used again
         self._membership = b""
-        self.changed()
+        self._mount_table = _MountTable(roots)
         self._mounts = list(_mounts(roots))
+        self._enabled: tuple[bytes, ...] = ()
+        self._controllers: list[ProcFile] = []
+        self.changed()
         if (scope.kind == "path" or scope.pid) and not (self.of("memory") or self.of("cpu")):
             raise ConfigError("scope", scope.text, "configuration", _ALLOWED)
 
     def changed(self) -> bool:
-        """Read the membership again and say whether the process was moved to another cgroup since."""
+        """Look again, and say whether ``of`` may have another answer since the call before."""
+        moved, mounted = self._moved(), self._mount_table.changed()
+        if mounted:
+            self._mounts = list(_mounts(self._roots))
+        if moved or mounted or not self._controllers:
+            self._close_controllers()
+            self._controllers = [ProcFile(each.path / "cgroup.controllers") for each in reversed(self.of(""))]
+        before, self._enabled = self._enabled, self._read_enabled()
+        return moved or mounted or self._enabled != before
+
+    def _moved(self) -> bool:
         if self._scope.kind != "pid":
             return False
         try:
@@ -100,6 +120,18 @@ class Cgroups:
             return False
         before, self._membership = self._membership, now
         return now != before
+
+    def _read_enabled(self) -> tuple[bytes, ...]:
+        """Return the controllers of our own v2 cgroup, and of those above it up to the first that has all we need."""
+        found = []
+        for file in self._controllers:
+            try:
+                found.append(file.read())
+            except OSError:
+                continue
+            if set(found[-1].split()) >= _CONTROLLERS:
+                break
+        return tuple(found)
 
     def of(self, controller: str) -> list[Directory]:
         """Return the directories that show *controller* (``memory``, ``cpu``), outermost first; none on a bare host."""
@@ -163,9 +195,39 @@ class Cgroups:
                 continue
         return None
 
+    def _close_controllers(self) -> None:
+        for file in self._controllers:
+            file.close()
+
     def close(self) -> None:
-        """Close the membership file."""
+        """Close every file."""
+        self._close_controllers()
+        self._mount_table.close()
         self._file.close()
+
+
+class _MountTable:
+    """Tells when something was mounted or unmounted. Source: proc_pid_mounts(5), poll(2). Cost: 1 us."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._poll = select.poll()
+        try:
+            self._fd = os.open(f"{roots.proc}/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+            return
+        self._poll.register(self._fd, select.POLLPRI)
+
+    def changed(self) -> bool:
+        """Say whether the table has changed since the call before."""
+        return any(events & select.POLLPRI for _, events in self._poll.poll(0))
+
+    def close(self) -> None:
+        """Close the table."""
+        if self._fd >= 0:
+            self._poll.unregister(self._fd)
+            os.close(self._fd)
+            self._fd = -1
 
 
 def _parts(path: str) -> list[str]:
