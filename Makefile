@@ -10,6 +10,9 @@ INSTALL = if command -v uv >/dev/null 2>&1; \
 	then uv pip install $(1) --python $(BIN)/python -c constraints.txt $(2); \
 	else $(BIN)/python -m pip install $(1) --disable-pip-version-check -c constraints.txt $(2); fi
 
+# Every process of a suite would compile all modules again: they are a third of what a test costs.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-fast test-browser test-frameworks test-torch test-slow soak check docs bench decisions wheel clean
 
 run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C stops
@@ -18,14 +21,14 @@ run: $(VENV)/.run  ## sampler, API and a live view of what is measured; Ctrl-C s
 test: $(VENV)/.test  ## the fast suite on all cores, warnings are errors
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-test-fast: $(VENV)/.test  ## the loop of an edit: what starts no process, and tries few inputs
+test-fast: $(VENV)/.test  ## the loop of an edit: what starts no process, tries few inputs, and shows no whole screen
 	$(BIN)/python -m pytest -n auto -m "not processes and not thorough and not slow and not soak and not browser" $(ARGS)
 
 test-slow: $(VENV)/.test  ## what takes minutes: kills, cgroups, long traces
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-browser: $(VENV)/.browser  ## the dashboard in a real Chromium, which is looked for on the path
-	$(BIN)/python -m pytest -m browser tests $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m browser tests $(ARGS)
 
 test-frameworks: $(VENV)/.frameworks  ## the integrations against the real packages
 	$(BIN)/python -m pytest tests/integrations $(ARGS)
@@ -35,7 +38,7 @@ test-torch:  ## the integrations of PyTorch, Lightning and transformers against 
 	@$(MAKE) --no-print-directory VENV=$(VENV)-torch $(VENV)-torch/.torch-frameworks
 	$(VENV)-torch/bin/python -m pytest tests/integrations $(ARGS)
 
-soak: $(VENV)/.test  ## 20 minutes of restarts and kills
+soak: $(VENV)/.test  ## half an hour of restarts, kills and stops
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: $(VENV)/.check  ## lint, types, architecture, the site

@@ -43,11 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.processes)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_process_without_its_mark(request: pytest.FixtureRequest) -> None:
-    """Without the tests that start processes, none may be started: a mark that is missing shows."""
-    if "not processes" in request.config.option.markexpr:
-        processes.forbid()
+_guard = processes.Guard()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse processes to a test without the mark, its fixtures included."""
+    _guard.take(item)
 
 
 @pytest.fixture(autouse=True)

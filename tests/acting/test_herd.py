@@ -10,6 +10,7 @@ from tests.support.host_trees import is_root
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.skipif(not is_root(), reason="making cgroups needs root"),
     pytest.mark.skipif(not presence.HAS_PRESENCE, reason="workers present themselves on Linux alone"),
 ]

@@ -10,7 +10,11 @@ from bench.survival.stage import module, run
 from tests.support import mapped_tasks
 from tests.support.host_trees import is_root
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not is_root(), reason="making cgroups needs root")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.skipif(not is_root(), reason="making cgroups needs root"),
+]
 
 
 def test_a_governed_loop_outlives_a_neighbour_that_kills_the_plain_one() -> None:

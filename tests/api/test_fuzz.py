@@ -24,7 +24,7 @@ pytestmark = pytest.mark.thorough
 
 MEANT = {200, 304, 400, 403, 404, 405, 406, 413, 421, 422, 431}
 NAME = f"test-api-fuzz-{os.getpid()}"
-SECONDS = 60.0
+SECONDS = 20.0
 NUMBERS = (st.floats() | st.integers() | st.integers(10**17, 10**320) | st.integers(-(10**320), 0)).map(str)
 WORDS = st.sampled_from(
     [
@@ -122,8 +122,8 @@ def test_any_request_gets_an_answer_that_is_meant(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_any_request_gets_an_answer_that_is_meant_for_a_minute(app: ASGIApp) -> None:
-    """The same for 60 s, not for a number of examples."""
+def test_any_request_gets_an_answer_that_is_meant_for_many_seconds(app: ASGIApp) -> None:
+    """The same for a time, not for a number of examples."""
     end = time.monotonic() + SECONDS
 
     @given(path=st.sampled_from(["/history", *PATHS, "/metrics"]), query=QUERIES, accept=ACCEPTS, headers=HEADERS)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.processes
 
-ROUNDS = 10
 END_OF_FILE = "end of file"
 HOW = (signal.SIGINT, signal.SIGTERM, END_OF_FILE)
 END_OF_SCREEN, CONTROL = b"\x1b[?1049l", re.compile("\x1b[^a-zA-Z]*[a-zA-Z]")
@@ -137,10 +136,13 @@ def assert_clean(command: Command, name: str, children: dict[str, int]) -> None:
     assert files_of(name) == []
 
 
-THOROUGH = pytest.param(ROUNDS, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])
+THOROUGH = (
+    pytest.param(3, marks=pytest.mark.slow),
+    pytest.param(10, marks=[pytest.mark.soak, pytest.mark.timeout(1200)]),
+)
 
 
-@pytest.mark.parametrize("rounds", [1, THOROUGH])
+@pytest.mark.parametrize("rounds", [1, *THOROUGH])
 @pytest.mark.parametrize("how", HOW)
 def test_a_sampler_with_its_api_without_a_terminal(
     name: str, tmp_path: Path, how: signal.Signals | str, rounds: int
@@ -157,7 +159,7 @@ def test_a_sampler_with_its_api_without_a_terminal(
             assert_clean(command, name, SAMPLER_AND_API)
 
 
-@pytest.mark.parametrize("rounds", [THOROUGH])
+@pytest.mark.parametrize("rounds", THOROUGH)
 @pytest.mark.parametrize("how", HOW)
 def test_a_sampler_with_its_api_on_a_terminal(
     name: str, tmp_path: Path, how: signal.Signals | str, rounds: int
@@ -170,7 +172,7 @@ def test_a_sampler_with_its_api_on_a_terminal(
             assert_clean(command, name, {**SAMPLER_AND_API, "shm_monitor": 0})
 
 
-@pytest.mark.parametrize("rounds", [THOROUGH])
+@pytest.mark.parametrize("rounds", THOROUGH)
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, -2), (signal.SIGTERM, -15), (END_OF_FILE, 0)])
 def test_a_command_beside_a_sampler_with_its_api(
     name: str, tmp_path: Path, how: signal.Signals | str, status: int, rounds: int
@@ -182,7 +184,7 @@ def test_a_command_beside_a_sampler_with_its_api(
             assert_clean(command, name, {**SAMPLER_AND_API, "cat": status})
 
 
-@pytest.mark.parametrize("rounds", [1, THOROUGH])
+@pytest.mark.parametrize("rounds", [1, *THOROUGH])
 @pytest.mark.parametrize("how", HOW)
 def test_an_api_that_stops_at_the_end_of_its_input(
     name: str, tmp_path: Path, how: signal.Signals | str, rounds: int

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from shm_monitor.collectors.base import Collector
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SAMPLES = 30
 MIB = 1 << 20

@@ -65,6 +65,7 @@ def fleet(name: str) -> Iterator[Fleet]:
         yield Fleet(stack, name)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(PROGRAM is None, reason="prometheus is not installed (Debian: prometheus)")

@@ -185,6 +185,7 @@ class Kept(NamedTuple):
         assert min(late - early for early, late in itertools.pairwise(self.times_ns)) > 0.4 * TURN_NS
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_sampler_at_100_hz_holds_its_schedule() -> None:
     """The n-th sample is due at start + n/100 s; a turn that was missed is counted, never caught up."""

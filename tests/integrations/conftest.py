@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A framework starts processes as it likes."""
+    item.add_marker(pytest.mark.processes)
+
+
 @pytest.fixture
 def driven(name: str) -> Iterator[Driven]:
     """A sampler that a test drives."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 30.0
 pytestmark = [
-    pytest.mark.processes,
     pytest.mark.filterwarnings("ignore:Couldn't detect a suitable IP address:RuntimeWarning"),
 ]  # no network
 

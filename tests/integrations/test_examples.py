@@ -43,7 +43,6 @@ BLOCKED = {  # by integration: its extra, and the package that is not there
 }
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_as_it_is(example: Path, name: str, tmp_path: Path) -> None:
     package, printed = NEEDS[example.stem]
@@ -71,7 +70,6 @@ def test_an_example_is_short_and_in_the_table(example: Path) -> None:
     assert f"examples/{example.name}" in (ROOT / "docs" / "integrations.md").read_text()
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(("integration", "extra"), [(name, extra) for name, (extra, _) in BLOCKED.items()])
 def test_an_integration_without_its_framework_says_what_to_install(integration: str, extra: str) -> None:
     blocked = BLOCKED[integration][1]
@@ -91,7 +89,6 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-@pytest.mark.processes
 def test_no_integration_is_loaded_by_the_package() -> None:
     code = (
         "import sys, shm_monitor as sm; sm.attach; sm.Governor; print([m for m in sys.modules if 'integrations' in m])"

@@ -76,6 +76,7 @@ def test_an_interpreted_sampler_has_neither_numba_nor_its_compiler_in_its_memory
         assert "llvmlite" not in maps_of(report.pid)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_sampler_samples_on_while_it_compiles_on_a_cold_cache(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

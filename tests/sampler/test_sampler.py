@@ -180,6 +180,7 @@ def test_the_fallback_to_the_clock_is_the_whole_thing(
         assert reader.should_prune() is False
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_turns_that_take_too_long_are_missed_counted_and_never_caught_up(
     start: Callable[..., RealSampler], name: str

@@ -139,7 +139,7 @@ def test_a_sample_torn_while_attached_leaves_the_last_good_one_marked_degraded(b
 @pytest.mark.processes
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "count", [pytest.param(400, id="400"), pytest.param(10_000, id="10000", marks=[pytest.mark.slow])]
+    "count", [pytest.param(400, id="400"), pytest.param(4_000, id="4000", marks=[pytest.mark.slow])]
 )
 def test_random_damage_never_crashes_anybody(name: str, count: int) -> None:
     """Two processes, so that a crash is seen and both cores are used; what to run again is the seed."""

@@ -76,6 +76,7 @@ def test_the_owner_is_killed_and_another_manager_starts_the_next_sampler(name: s
     assert len(gaps) == 1
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_thirty_managers_whose_owner_is_killed_twenty_times_are_never_long_without_a_sampler(name: str) -> None:

@@ -21,7 +21,7 @@ from tests.support.traces import TABLE, write
 
 pytestmark = pytest.mark.thorough
 
-SECONDS = 30.0
+SECONDS = 15.0
 CONFIGS = (
     ResourceConfig(max_cpu_usage_percent=50, max_memory_usage_mb=1, max_network_usage_bytes_per_second=1e3),
     ResourceConfig(observation_period=0.001, check_interval=0.001, max_gpu_usage_percent=1, forecast_horizon=3600),

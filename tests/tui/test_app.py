@@ -22,6 +22,8 @@ from tests.support.screens import GPU, Scripted, snapshot, text_of
 CALM = Frame("live", snapshot(9))
 PRESSED = Frame("live", snapshot(9, "prune", 0.95), why=("memory: level (prune), at 15.2 GB",))
 
+pytestmark = pytest.mark.thorough
+
 Steps = Callable[[TopApp, Pilot[None]], Awaitable[None]]
 
 

@@ -42,6 +42,8 @@ FRAMES = {
     "absent": Frame("absent", detail="no sampler named 'job'; try: shm-monitor run --name job"),
 }  # fmt: skip
 
+pytestmark = pytest.mark.thorough
+
 Steps = Callable[[TopApp, Pilot[None]], Awaitable[None]]
 each_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 

@@ -172,9 +172,10 @@ def ask_until_told(reader: Reader, began: float) -> Told:
     return Told(time.monotonic() - began, max(pause, time.monotonic() - last))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stops_count", [3, 50])
+@pytest.mark.parametrize(
+    "stops_count", [pytest.param(3, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.soak)]
+)
 def test_every_reader_is_told_when_sampler_and_supervisor_are_stopped_together(
     own: Callable[..., Owner], name: str, stops_count: int, record_property: Callable[[str, object], None]
 ) -> None:
