@@ -79,7 +79,10 @@ class ResourceManager(Reader):
         return self._sampler.owns
 
     def close(self) -> None:
-        """Stop the sampler if this manager owns it, within 2 s, and unmap the segment. Idempotent."""
+        """Stop the sampler if this manager owns it, and unmap the segment. Idempotent.
+
+        It takes less than 2 s unless the machine is busy.
+        """
         super().close()
         self._finalizer()
 

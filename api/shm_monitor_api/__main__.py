@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except KeyboardInterrupt:
         pass
+    finally:
+        gc.freeze()  # the end of the interpreter looks for no cycles: 0.02 s of CPU in place of 0.17
     return 0
 
 

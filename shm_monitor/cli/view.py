@@ -10,9 +10,7 @@ import os
 import subprocess
 import sys
 
-from shm_monitor.supervision.keeper import same_modules
-
-END_SECONDS = 5.0
+from shm_monitor.supervision.keeper import same_modules, wait_or_kill
 
 
 class View:
@@ -38,8 +36,4 @@ class View:
             return
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        wait_or_kill(self._process)

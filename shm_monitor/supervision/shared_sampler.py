@@ -59,7 +59,7 @@ class SharedSampler:
             heir.stop()
 
     def stop(self) -> None:
-        """Take no part any more: stop the sampler if it is this process's, within 2 s. Idempotent."""
+        """Take no part any more: stop the sampler if it is this process's. Idempotent."""
         self._closed = True
         for _ in range(2):  # an heir that was just starting one is stopped with what it has started
             if self._supervisor is not None:

@@ -90,7 +90,7 @@ class Supervisor(Keeper):
             raise self._failure
 
     def stop(self) -> None:
-        """End the sampler, within 2 s; one that was killed, just now or before a pause, leaves nothing either."""
+        """End the sampler; one that was killed, just now or before a pause, leaves nothing either."""
         super().stop()
         if self._left_behind:
             self._left_behind = False

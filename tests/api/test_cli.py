@@ -376,6 +376,27 @@ def test_the_keeper_kills_what_does_not_stop() -> None:
     assert not os.path.exists(f"/proc/{pid}")
 
 
+@pytest.mark.slow
+def test_the_keeper_leaves_what_still_computes_its_time(tmp_path: Path) -> None:
+    """As an end of 0.2 s of CPU is on a machine that is busy; 2 s of CPU are more than what stands still has."""
+    started, ended = tmp_path / "started", tmp_path / "ended"
+    code = f"""
+import pathlib, signal, time
+def end(*_):
+    while time.process_time() < 2.5:
+        pass
+    pathlib.Path({str(ended)!r}).touch()
+    raise SystemExit
+signal.signal(signal.SIGTERM, end)
+pathlib.Path({str(started)!r}).touch()
+time.sleep(60)
+"""
+    with ApiKeeper([sys.executable, "-c", code], os.environ):
+        eventually(started.exists)
+
+    assert ended.exists()
+
+
 def test_a_keeper_that_was_stopped_before_it_began_starts_nothing() -> None:
     keeper = ApiKeeper(SLEEPS, os.environ)
     keeper.ask_to_stop()
