@@ -101,6 +101,16 @@ class SamplerError(MonitorError):
     """The sampler could not start, or ended before its first sample."""
 
 
+class InterpreterError(SamplerError):
+    """No Python is known that could run a process of ours."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}; name the Python that has shm-monitor installed: "
+            "SHM_MONITOR_PYTHON=/path/to/python, or ResourceConfig(python=...)"
+        )
+
+
 class AlreadyRunningError(SamplerError):
     """Another live sampler holds the lock of this name."""
 

@@ -10,13 +10,13 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from shm_monitor.interpreter import interpreter
 from shm_monitor.traces.what_if import Answer, Question
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Replayer:
 
     def _started(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "shm_monitor.traces"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [interpreter(), "-P", "-m", "shm_monitor.traces"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         return self._process
 

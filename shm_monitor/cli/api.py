@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from shm_monitor import exits
 from shm_monitor.config import origins
 from shm_monitor.errors import MissingDependencyError
-from shm_monitor.supervision.keeper import same_modules
+from shm_monitor.interpreter import interpreter, same_modules
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ def url(bind: str | None, environ: Mapping[str, str]) -> str:
 
 def command_line(*options: str) -> list[str]:
     """Return the command that starts an API process."""
-    return [sys.executable, "-P", "-m", MODULE, *options]
+    return [interpreter(), "-P", "-m", MODULE, *options]
 
 
 def is_refused(command: Sequence[str], environ: Mapping[str, str]) -> bool:

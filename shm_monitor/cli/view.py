@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 
-from shm_monitor.supervision.keeper import same_modules, wait_or_kill
+from shm_monitor.interpreter import interpreter, same_modules
+from shm_monitor.supervision.keeper import wait_or_kill
 
 
 class View:
@@ -19,7 +19,7 @@ class View:
     def __init__(self, name: str, url: str) -> None:
         """Prepare; *url* is where the API is, empty without one."""
         address = ["--api-url", url] if url else []
-        self._command = [sys.executable, "-P", "-m", "shm_monitor", "top", "--name", name, *address]
+        self._command = [interpreter(), "-P", "-m", "shm_monitor", "top", "--name", name, *address]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -1,6 +1,6 @@
 """What can be measured here: ``discover`` makes the collectors that are asked for, each of them one source.
 
-They import nothing of ours but ``shm_monitor.schema``, ``shm_monitor.process_names`` and ``shm_monitor.errors``.
+They import nothing of ours but ``schema``, ``process_names``, ``interpreter`` and ``errors``.
 """
 
 from __future__ import annotations

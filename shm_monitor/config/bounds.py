@@ -101,15 +101,18 @@ class Switch(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A text that matches *pattern* as a whole."""
+    """A text that matches *pattern* as a whole; where it is *optional*, None stands for none."""
 
     pattern: str
     allowed: str
+    optional: bool = False
 
     def read(self, text: str) -> Value:
         return text
 
     def check(self, value: object) -> Value:
+        if value is None and self.optional:
+            return None
         if not _matches(self.pattern, value):
             raise Refused(self.allowed)
         return str(value)
@@ -190,6 +193,7 @@ BOUNDS: dict[str, Bounds] = {
     "adaptive": Switch(),
     "allow_injection": Switch(),
     "compile": Text("auto|always|never", "one of auto, always, never"),
+    "python": Text(r"[^\0\r\n]{1,4096}", "the path or the name of a Python interpreter", optional=True),
 }
 
 

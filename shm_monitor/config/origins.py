@@ -25,8 +25,9 @@ SERVING_KEYS = frozenset(f"{PREFIX}{name}" for name in ("ALLOWED_HOSTS", "BIND",
 RESERVED_KEYS = SERVING_KEYS | {f"{PREFIX}FORCE_CLOCK"}
 """Keys with our prefix that are no settings of the sampler."""
 
-PREFIXED_ONLY_IN_ENVIRONMENT = frozenset({"gpus", "name"})
-"""Settings whose bare name means other things: WSL exports ``NAME=<host name>``, Slurm scripts a count ``GPUS=8``."""
+PREFIXED_ONLY_IN_ENVIRONMENT = frozenset({"gpus", "name", "python"})
+"""Settings whose bare name means other things: WSL exports ``NAME=<host name>``, Slurm scripts a count ``GPUS=8``,
+and makefiles take ``PYTHON=python3.12``."""
 
 ENVIRONMENT = "environment"
 

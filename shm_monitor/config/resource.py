@@ -57,6 +57,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         allow_injection: let ``shm-monitor inject`` put false readings in, to try a worker's reaction.
         compile: whether the sampler runs compiled kernels, which takes 110 MB: auto (from 5 Hz or 24 limits on, where
             1 GB is left, and not after a death for want of memory), always, never.
+        python: the interpreter that runs the sampler, where it is not the worker's own; None: the worker's own.
 
     Raises:
         ConfigError: a value of the wrong type or out of range, or two that contradict each other.
@@ -87,6 +88,7 @@ class ResourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     adaptive: bool = True
     allow_injection: bool = False
     compile: Literal["auto", "always", "never"] = "auto"
+    python: str | None = None
 
     def __post_init__(self) -> None:
         # msgspec checks neither types nor bounds in the constructor, only in convert and decode.

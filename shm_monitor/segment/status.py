@@ -74,7 +74,8 @@ class Status(NamedTuple):
 def state_of(view: View) -> str:
     """Return live, stale, stopped, retired or starting, from the words of *view*. 1 us.
 
-    The clock is asked only where the kernel does not see to it that a dead or hung sampler's flag says so.
+    The kernel marks the flag of a sampler that ended. One that is frozen (``docker pause``) or starved cannot end, and
+    the age of its last turn says so.
     """
     state = view.word(layout.STATE_OFFSET)
     if state == layout.RETIRED:
@@ -84,15 +85,25 @@ def state_of(view: View) -> str:
     beat = view.word(layout.BEAT_OFFSET)
     if view.flag(0) & DIED or beat == layout.NO_BEAT:
         return STALE
-    if not view.needs_no_clock and _is_late(view, beat):
+    if _is_late(view, beat):
         return STALE
     return LIVE if state == layout.LIVE else STARTING
 
 
+def may_go_on(view: View) -> bool:
+    """Say whether the sampler of a stale *view* may turn again: nothing has marked its end."""
+    return not view.flag(0) & DIED and view.word(layout.STATE_OFFSET) in {layout.LIVE, layout.STARTING}
+
+
 def _is_late(view: View, beat: int) -> bool:
-    """Say whether the last turn is too long ago; another look where it only seems so from another time namespace."""
+    """Say whether the last turn is too long ago; another look where it only seems so from another time namespace.
+
+    Where the kernel ends a hung sampler, one that it has not ended is late only by every clock that may be its own.
+    """
     limit = view.word(layout.STALE_AFTER_OFFSET)
-    return time.monotonic_ns() - beat > limit and samplers_now_ns(view) - beat > limit
+    if time.monotonic_ns() - beat <= limit:
+        return False
+    return samplers_now_ns(view, alive=view.needs_no_clock) - beat > limit
 
 
 def state_of_error(error: SegmentError) -> str:

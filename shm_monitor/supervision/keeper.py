@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import os
+import logging
 import signal
 import subprocess
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -22,11 +21,9 @@ HEALTHY_SECONDS = 60.0  # after which the next death counts as the first again
 FROM_A_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # they reach all its processes; the owner decides
 STOP_SECONDS = 1.5  # then SIGKILL for what stands still, so that its stop takes less than 2 s
 BUSY_STOP_SECONDS = 9.0  # then SIGKILL for what still computes: on a busy machine an end of 0.2 s of CPU takes longer
+KILLED_SECONDS = 0.4  # for a killed process to be gone; one that is frozen stays until it is thawed
 
-
-def same_modules() -> dict[str, str]:
-    """Return the environment by which a child, started with ``-P``, finds this process's modules and no others."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+_log = logging.getLogger("shm_monitor.supervision")
 
 
 class Next(enum.Enum):
@@ -111,7 +108,12 @@ class Keeper(ABC):
         failures, pause = 0, 0.0
         while not self._stopping.is_set():
             began = self._clock() + pause
-            follows = self._live(pause)
+            try:
+                follows = self._live(pause)
+            except Exception:  # noqa: BLE001 - whatever it is, the next life may be better
+                # A thread that ends here would end the supervision, and nobody would be told.
+                _log.exception("%s: trying again after a pause", self._thread.name)
+                follows = Next.AFTER_A_PAUSE
             if self._stopping.is_set() or follows is Next.NOTHING:
                 return
             if follows is Next.AT_ONCE:
@@ -141,9 +143,12 @@ class Keeper(ABC):
 
 def wait_or_kill(process: subprocess.Popen[bytes]) -> None:
     """Wait for the end of *process*, which was asked to end; kill it once it makes no progress any more."""
-    if not _ends(process.pid, partial(_waited, process)):
-        process.kill()
-        process.wait()
+    if _ends(process.pid, partial(_waited, process)):
+        return
+    process.kill()
+    if not _waited(process, KILLED_SECONDS):
+        _log.warning("process %d does not end: it is frozen, and will end when it is thawed", process.pid)
+        threading.Thread(target=process.wait, name=f"shm-monitor-{process.pid}", daemon=True).start()
 
 
 def _ends(pid: int, waited: Callable[[float], bool]) -> bool:

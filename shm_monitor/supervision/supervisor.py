@@ -14,13 +14,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from shm_monitor.errors import AlreadyRunningError, MissingDependencyError, MonitorError, SamplerError
+from shm_monitor.interpreter import interpreter, same_modules
 from shm_monitor.segment import layout
 from shm_monitor.segment.flags import DIED
 from shm_monitor.segment.removal import remove_left_behind
 from shm_monitor.segment.status import STALE, beat_age_ns, state_of
 from shm_monitor.segment.view import view_of
 from shm_monitor.supervision.handshake import Order, Report, decode_report, error_of, send_order
-from shm_monitor.supervision.keeper import Keeper, Next, close_pipes, same_modules
+from shm_monitor.supervision.keeper import Keeper, Next, close_pipes
 from shm_monitor.supervision.refusals import refusal
 
 if TYPE_CHECKING:
@@ -73,9 +74,11 @@ class Supervisor(Keeper):
             AlreadyRunningError: another sampler has the name.
             NoSpaceError: shared memory is full.
             SamplerError: it ended, or took longer than *timeout* seconds.
+            InterpreterError: no Python is known that could run it.
             MissingDependencyError: the packages of the sampler are not installed.
         """
-        _check_installed()
+        if interpreter(self._order.config.python) == sys.executable:
+            _check_installed()
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -138,6 +141,13 @@ class Supervisor(Keeper):
                 self._on_superseded()
                 return Next.NOTHING
             self._tell(f"sampler did not start: {error}", logging.WARNING)
+        except Exception as error:
+            if self._started.is_set():
+                raise
+            self._failure = SamplerError(f"the sampler {self._name!r} cannot be started: {error!r}")
+            self._failure.__cause__ = error
+            self._started.set()
+            return Next.NOTHING
         if self._reloading:
             self._reloading = False
             return Next.AT_ONCE
@@ -151,7 +161,7 @@ class Supervisor(Keeper):
 
         The process is made before the pause, so that it loads its modules meanwhile.
         """
-        process = self._process = _spawn()
+        process = self._process = _spawn(interpreter(self._order.config.python))
         had_sample = False
         try:
             if self._stopping.wait(pause):
@@ -213,11 +223,11 @@ def _check_installed() -> None:
             raise MissingDependencyError("the sampler", "sampler", package)
 
 
-def _spawn() -> subprocess.Popen[bytes]:
-    """Start a sampler."""
+def _spawn(python: str) -> subprocess.Popen[bytes]:
+    """Start a sampler by *python*."""
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "shm_monitor.sampler"],
+            [python, "-P", "-m", "shm_monitor.sampler"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,  # a buffer has a lock, which a fork may copy while it is held

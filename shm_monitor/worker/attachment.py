@@ -13,7 +13,7 @@ from shm_monitor.segment import layout, names
 from shm_monitor.segment.address import FlagAddress, flag_address, flag_word, hot_byte
 from shm_monitor.segment.flags import FIRST_PRESSING, HOT_BYTE, level_number, presses, reasons_of, shed_of
 from shm_monitor.segment.mapping import identity
-from shm_monitor.segment.status import LIVE, beat_age_ns, state_of, state_of_error
+from shm_monitor.segment.status import LIVE, beat_age_ns, may_go_on, state_of, state_of_error
 from shm_monitor.segment.view import View
 from shm_monitor.worker.hot_path import Questions, questions
 from shm_monitor.worker.watching import MANY, OVERALL, flag_count, flag_indices, known_indices
@@ -190,7 +190,7 @@ class Attachment:
         if words is not None:
             return any(map(presses, words))
         answer = self.stale_level() >= FIRST_PRESSING
-        if self._view is None or self._view.needs_no_clock:  # by the clock it may be alive again at any moment
+        if self._view is None or not may_go_on(self._view):
             self.settled_until = min(self._next_look, time.monotonic() + SETTLED_SECONDS)
         return answer
 

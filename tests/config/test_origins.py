@@ -58,6 +58,7 @@ SPELLED: dict[str, tuple[str, object]] = {
     "gpus": ("0 3", ("0", "3")),
     "gpu_interval": ("5", 5.0),
     "only_visible_gpus": ("1", True),
+    "python": ("/opt/venv/bin/python", "/opt/venv/bin/python"),
     "adaptive": ("false", False),
     "allow_injection": ("TRUE", True),
     "compile": ("never", "never"),

@@ -115,7 +115,7 @@ def test_a_stopped_sampler_that_nobody_watches_is_dead_to_its_readers(light: Lig
         assert light.one(name).taken_over
 
 
-def test_where_the_kernel_helps_no_reader_asks_the_clock(
+def test_where_the_kernel_helps_no_clock_of_another_namespace_makes_a_sampler_stale(
     light: LightSamplers, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that has run ahead for a year calls no pressed sampler stale."""

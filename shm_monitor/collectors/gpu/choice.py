@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 
 from shm_monitor.collectors.gpu.devices import Device
 from shm_monitor.errors import ConfigError
+from shm_monitor.interpreter import interpreter
 
 _NOTHING = frozenset({"", "none", "void", "nodevfiles", "-1"})  # "void": NVIDIA's runtime; "NoDevFiles": PBS and Slurm
 _EVERYTHING = "all"
@@ -154,7 +154,7 @@ def ask_libcuda() -> list[str]:
     environ["CUDA_DEVICE_ORDER"] = "FASTEST_FIRST"
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", _ASK_CUDA],
+            [interpreter(), "-I", "-c", _ASK_CUDA],
             env=environ,
             capture_output=True,
             text=True,
