@@ -73,13 +73,31 @@ class ConfigError(MonitorError):
         self.other = other
 
 
+def install_command(extra: str = "") -> str:
+    """Return what installs *extra*, where this package came from: in a clone, from the clone.
+
+    Source: https://packaging.python.org/en/latest/specifications/direct-url/
+    """
+    import json  # by who lacks something alone
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    brackets = f"[{extra}]" if extra else ""
+    try:
+        origin = json.loads(distribution("shm-monitor").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, OSError, ValueError):
+        origin = {}
+    if "dir_info" in origin:
+        return f'pip install {"-e " if origin["dir_info"].get("editable") else ""}".{brackets}"'
+    if "vcs_info" in origin:
+        return f'pip install "shm-monitor{brackets} @ {origin["vcs_info"]["vcs"]}+{origin["url"]}"'
+    return f'pip install "shm-monitor{brackets}"'
+
+
 class MissingDependencyError(MonitorError, ImportError):
     """An optional part was asked for and its packages are not installed; an ``ImportError`` too."""
 
     def __init__(self, part: str, extra: str, package: str) -> None:
-        super().__init__(
-            f'{part} needs the package {package!r}, which is not installed; try: pip install "shm-monitor[{extra}]"'
-        )
+        super().__init__(f"{part} needs the package {package!r}, which is not installed; try: {install_command(extra)}")
         self.part = part
         self.extra = extra
         self.package = package

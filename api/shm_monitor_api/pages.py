@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import shm_monitor as sm
+from shm_monitor.errors import install_command
 from shm_monitor_api.problems import problem
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Asset:
     async def get(self, request: Request) -> Response:
         """Return the file; 404 with what to install where there is none."""
         if self._path is None:
-            detail = 'Swagger UI is not installed; try: pip install "shm-monitor[api]", or read /openapi.json'
+            detail = f"Swagger UI is not installed; try: {install_command('api')}, or read /openapi.json"
             return problem(404, detail, instance=request.scope["path"])
         if self._content is None:
             with self._path.open("rb") as file:

@@ -10,7 +10,7 @@ import msgspec
 from shm_monitor import exits
 from shm_monitor.errors import ConfigError
 from shm_monitor.segment import names
-from shm_monitor.snapshot.episode_log import EpisodeRecord, follow, read
+from shm_monitor.snapshot.episode_log import EpisodeRecord, begun_before, follow, read
 from shm_monitor.units import printable
 
 if TYPE_CHECKING:
@@ -21,8 +21,13 @@ _SINCE_ALLOWED = "unix seconds, or how long ago: 90s, 10m, 2h, 1d"
 
 
 def episodes(given: argparse.Namespace) -> int:
-    """Print the events that the log has, one a line; with *follow* also those to come, until Ctrl-C."""
+    """Print the events that the log has, one a line; with *follow* also those to come, until Ctrl-C.
+
+    Of an episode that was open at the time *since* its beginning comes first.
+    """
     name, since = names.resolve(given.name), since_of(given.since, time.time())
+    for one in begun_before(name, since):
+        print(_line(one, as_json=given.json))
     for found in follow(name, since=since) if given.follow else [read(name, since=since)]:
         for one in found:
             print(_line(one, as_json=given.json))

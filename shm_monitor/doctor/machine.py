@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from shm_monitor.errors import install_command
 from shm_monitor.schema import why_unknown
 
 if TYPE_CHECKING:
@@ -213,6 +214,6 @@ def _guarded(name: str, read: Callable[[], Check]) -> Check:
     try:
         return read()
     except ImportError as error:
-        return Check(name, "missing", f"cannot look: {error}", 'pip install "shm-monitor[sampler]"')
+        return Check(name, "missing", f"cannot look: {error}", install_command("sampler"))
     except Exception as error:  # noqa: BLE001 - a doctor examines what is broken
         return Check(name, "warn", f"cannot look: {type(error).__name__}: {error}", "please report it, with this text")

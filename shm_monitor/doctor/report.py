@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from shm_monitor.doctor import machine as doctor_machine
 from shm_monitor.doctor.machine import Check
+from shm_monitor.errors import install_command
 from shm_monitor.segment import names
 from shm_monitor.units import printable
 
@@ -29,6 +30,7 @@ _EXTRAS = {  # what is installed by pip install "shm-monitor[...]"; the empty on
     "api": ("fastapi", "uvicorn", "prometheus-client"),
     "report": ("plotly", "tqdm"),
 }
+_OPTIONAL = {"numba": "only a fast sampler compiles", "tqdm": "a replay shows no bar"}  # not in the extra `run`
 _ESSENTIAL = frozenset({"msgspec", "python-dotenv", "numpy"})
 _SIGNS = {"ok": "ok     ", "warn": "warn   ", "missing": "missing"}
 _WIDTH = 100
@@ -124,16 +126,20 @@ def _check_python(version: tuple[int, ...]) -> Check:
 
 
 def _check_packages(extra: str, version_of: Callable[[str], str | None]) -> Check:
-    """Return the versions of what *extra* installs; one of them missing is as good as all."""
+    """Return the versions of what *extra* installs; one that is needed and missing is as good as all."""
     versions = {package: version_of(package) for package in _EXTRAS[extra]}
     own = "" if extra else f"shm-monitor {version_of('shm-monitor') or '(not installed)'}, "
-    found = own + ", ".join(f"{package} {version or '(not installed)'}" for package, version in versions.items())
+    found = own + ", ".join(f"{package} {version or _absent(package)}" for package, version in versions.items())
     gone = {package for package, version in versions.items() if version is None}
     name = f"packages [{extra}]" if extra else "packages"
-    advice = f'pip install "shm-monitor[{extra}]"' if extra else "pip install shm-monitor"
-    if not gone:
+    if gone <= _OPTIONAL.keys():
         return Check(name, "ok", found)
-    return Check(name, "missing", found, advice, essential=bool(gone & _ESSENTIAL))
+    return Check(name, "missing", found, install_command(extra), essential=bool(gone & _ESSENTIAL))
+
+
+def _absent(package: str) -> str:
+    why = _OPTIONAL.get(package)
+    return "(not installed" + (f": {why})" if why else ")")
 
 
 def _private(environ: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ import numpy as np
 from shm_monitor.collectors.cgroup.scope import Scope
 from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.memory import METRICS, MemoryCollector
-from shm_monitor.errors import MonitorError
+from shm_monitor.errors import MonitorError, install_command
 from shm_monitor.kernels import of_one_sample
 from shm_monitor.kernels.compiled import has_compiler
 from shm_monitor.sampler.promptness import wake_promptly
@@ -48,7 +48,7 @@ def reason_against(mode: Mode, *, rate_hz: float, limits_count: int, killed_befo
     if mode == "never":
         return "COMPILE=never"
     if not has_compiler():
-        return 'numba is not installed; try: pip install "shm-monitor[sampler]"'
+        return f"numba is not installed; try: {install_command('sampler')}"
     if mode == "always":
         return ""
     if rate_hz < WORTH_HZ and limits_count < WORTH_LIMITS:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from shm_monitor.segment.flags import ROUND_MASK
 
+LEAST_BYTES = 1 << 20  # half of what a worker holds is worth a request from here on: less frees nothing that counts
 HALF = 0.5  # of what a worker holds is the most that one request asks for
 SETTLE_SECONDS = 2.0  # that a request has for its effect; nobody is asked again before
 VAIN_REQUESTS = 2  # without effect, and a worker is passed over
@@ -88,7 +89,8 @@ class Candidate:
     def most_bytes(self) -> int:
         """The most that it can be asked for."""
         half = int(self.held_bytes * HALF)
-        return half if self.sheddable_bytes is None else min(half, self.sheddable_bytes)
+        most = half if self.sheddable_bytes is None else min(half, self.sheddable_bytes)
+        return most if most >= LEAST_BYTES else 0
 
     def ask(self, size_bytes: int, round_number: int, now: float) -> None:
         """Ask for *size_bytes*."""

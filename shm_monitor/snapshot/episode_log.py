@@ -98,6 +98,18 @@ def read(name: str, *, since: float = 0.0) -> list[EpisodeRecord]:
     return [one for one in _decoded(episode_file.lines_of(name)) if one.time > since]
 
 
+def begun_before(name: str, since: float) -> list[EpisodeRecord]:
+    """Return the beginning of each episode that was open at the time *since*, in unix seconds.
+
+    Raises:
+        MonitorError: as ``read``.
+    """
+    events = [one for one in read(name) if one.time <= since]
+    newest = {one.limit: one for one in events}
+    still_open = {(one.limit, one.number) for one in newest.values() if not one.is_over}
+    return [one for one in events if one.event == "begin" and (one.limit, one.number) in still_open]
+
+
 def unfinished(name: str) -> dict[str, EpisodeRecord]:
     """Return by limit the newest event of each episode that has no end in the log of *name*.
 

@@ -1,4 +1,4 @@
-"""Write traces: one record per sample, whole or not at all."""
+"""Write traces: one record per sample, whole or not at all; a file that got none does not stay."""
 
 from __future__ import annotations
 
@@ -42,11 +42,16 @@ class Recorder:
             TraceError: it is something else, it has other metrics, or another recorder has it open.
             OSError: it cannot be written.
         """
-        self._path = str(path)
+        self._path, self._head = str(path), table.to_bytes()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.last = (0, 0)
         try:
             self._lock()
-            self.table, self.last = self._begin(table)
+            try:
+                self.table, self.last = self._begin(table)
+            except KeyboardInterrupt:
+                self._remove_empty()
+                raise
         except BaseException:
             os.close(self._file)
             raise
@@ -77,7 +82,9 @@ class Recorder:
         return mono_ns <= self.last[0] and realtime_ns <= self.last[1]
 
     def close(self) -> None:
-        """Close the file; others may record to it."""
+        """Close the file, so that others may record to it, and remove it if it has no sample."""
+        if self.last == (0, 0):
+            self._remove_empty()
         os.close(self._file)
 
     def __enter__(self) -> Self:
@@ -88,6 +95,13 @@ class Recorder:
     ) -> None:
         self.close()
 
+    def _remove_empty(self) -> None:
+        """Remove the file, of which this process holds the lock, unless it holds more than the head of a trace."""
+        with suppress(OSError):
+            size = os.fstat(self._file).st_size
+            if size <= len(self._head) and os.path.samestat(os.fstat(self._file), os.stat(self._path)):
+                os.unlink(self._path)
+
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,7 +110,7 @@ class Recorder:
 
     def _begin(self, table: Table) -> tuple[Table, tuple[int, int]]:
         """Write the head into an empty file, or stand behind the last whole record of one that is like it."""
-        head = table.to_bytes()
+        head = self._head
         data = os.pread(self._file, max(len(head), _HEAD_BYTES), 0)
         if head.startswith(data):  # empty, or killed while the head was written
             os.ftruncate(self._file, 0)

@@ -86,9 +86,14 @@ def decide_over(
     found = rules(config, trace.table.metrics, devices=trace.table.devices)
     chosen = tuple(rule for rule in found if not math.isnan(rule.target))  # those that are not switched off
     if not len(trace) or not chosen:
-        seen = "it has no limit in this configuration" if len(trace) else "it has no sample"
+        seen = "it has no limit in this configuration" if len(trace) else "it has no sample yet"
         allowed = "limits are on memory.usage_bytes, cpu.cpu_percent, network.usage_bytes_per_second, gpu:N.…_percent"
-        raise TraceError(trace.source or "the trace", seen, allowed)
+        what = (
+            allowed
+            if len(trace)
+            else "its recorder was killed before the first one; record on with: shm-monitor record"
+        )
+        raise TraceError(trace.source or "the trace", seen, what)
     if compiled:
         step.RUN.compile()
     run = _Run(trace, config, chosen)

@@ -19,6 +19,7 @@ import pytest
 
 import shm_monitor as sm
 from shm_monitor.cli import api, main
+from shm_monitor.errors import install_command
 from shm_monitor.supervision.api_keeper import ApiKeeper
 from shm_monitor_api.__main__ import main as api_main
 from shm_monitor_api.__main__ import settings
@@ -181,7 +182,7 @@ def test_without_its_packages_the_verb_says_what_to_install(
     monkeypatch.setattr(api, "PACKAGES", ("fastapi", "no_such_package_at_all"))
 
     assert main(["api"]) == 2
-    assert 'pip install "shm-monitor[api]"' in capsys.readouterr().err
+    assert install_command("api") in capsys.readouterr().err
 
 
 def test_other_verbs_still_refuse_what_they_do_not_know(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shm_monitor.errors import install_command
 from shm_monitor_api import pages
 from shm_monitor_api.pages import DASHBOARD_FILES, FIGURES, STATIC, SWAGGER_FILES, plotly_path, swagger_path
 from tests.support.api_server import PATHS, TOKEN, ApiProcess, Asked, MortalSampler, asked
@@ -182,7 +183,7 @@ def test_without_swagger_ui_the_page_leads_to_the_document(ask: Asked, monkeypat
 
     assert bare("/docs").status_code == 200
     assert 'href="openapi.json"' in bare("/docs").text
-    assert "shm-monitor[api]" in bare("/docs/swagger-ui.css").json()["detail"]
+    assert install_command("api") in bare("/docs/swagger-ui.css").json()["detail"]
 
 
 # The whole document, by a tool made for that

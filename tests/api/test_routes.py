@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,6 +20,8 @@ from tests.support.herd import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.publishing import Bench
 
 ALL = [
     "cpu_percent",
@@ -188,6 +191,17 @@ def test_more_history_than_one_answer_may_hold_is_refused(sampler: MortalSampler
     assert "allowed are 20" in problem_of(response)["detail"]
     for less in ("step=2", "since=3", "seconds=0.5", "metrics=cpu.cpu_percent"):
         assert ask(f"/history?{less}").status_code == 200
+
+
+def test_a_history_of_samples_closer_than_the_interval_is_counted_as_it_is(bench: Bench, name: str) -> None:
+    """While memory rises it is looked at between two turns, too: eight samples in a second, of one metric."""
+    now_ns = time.monotonic_ns()
+    for sample in range(8):
+        bench.publish(mono_ns=now_ns - (7 - sample) * 10**8)
+
+    assert asked(name, history_values_max=7)("/history?seconds=2").status_code == 403
+    assert asked(name, history_values_max=7)("/history?seconds=0.45").status_code == 200
+    assert len(asked(name, history_values_max=8)("/history?seconds=2").json()["times"]) == 8
 
 
 def test_the_schema_lists_metrics_and_limits(ask: Asked) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from shm_monitor import exits
@@ -82,9 +83,14 @@ def test_as_json_it_is_what_the_log_says(name: str, past: list[EpisodeRecord], c
     assert list(found[0]) == list(EpisodeRecord.__struct_fields__)
 
 
-def test_only_what_came_after_a_time_is_shown(name: str, past: list[EpisodeRecord], capsys: Capture) -> None:
+def test_what_came_after_a_time_is_shown_and_the_beginning_of_what_was_open_then(
+    name: str, past: list[EpisodeRecord], capsys: Capture
+) -> None:
     assert main(["episodes", "--name", name, "--json", "--since", repr(past[0].time)]) == exits.FINE
-    assert len(capsys.readouterr().out.splitlines()) == sum(one.time > past[0].time for one in past) > 0
+    shown = [one for one in past if one.event == "begin" or one.time > past[0].time]
+    assert msgspec.json.decode(f"[{','.join(capsys.readouterr().out.splitlines())}]", type=list[EpisodeRecord]) == shown
+    assert main(["episodes", "--name", name, "--since", repr(past[-1].time)]) == exits.FINE
+    assert capsys.readouterr().out == ""
     assert main(["episodes", "--name", name, "--since", "1d"]) == exits.FINE
     assert len(capsys.readouterr().out.splitlines()) == len(past)
 

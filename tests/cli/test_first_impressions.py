@@ -202,7 +202,7 @@ def test_every_package_of_an_extra_is_known_with_its_extra() -> None:
 
 
 def test_a_missing_dependency_is_an_import_error_too() -> None:
-    with pytest.raises(ImportError, match=r"shm-monitor\[sampler\]"):
+    with pytest.raises(ImportError, match=r"pip install .*\[sampler\]"):
         raise sm.MissingDependencyError.of("this", ModuleNotFoundError(name="numba.core"))
     with pytest.raises(ModuleNotFoundError, match="other"):
         raise sm.MissingDependencyError.of("this", ModuleNotFoundError("other", name="other"))

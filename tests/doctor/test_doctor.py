@@ -17,6 +17,7 @@ from shm_monitor.doctor import machine as doctor_machine
 from shm_monitor.doctor import report as doctor
 from shm_monitor.doctor.machine import Check
 from shm_monitor.doctor.report import Surroundings, examine, is_usable, render
+from shm_monitor.errors import install_command
 from tests.support.host_trees import Tree
 from tests.support.nvml_library import StandIn
 from tests.support.surroundings import child_environment
@@ -132,7 +133,6 @@ def test_an_old_python_is_essential() -> None:
     [
         ("msgspec", "packages", True),
         ("numpy", "packages [sampler]", True),
-        ("numba", "packages [sampler]", False),
         ("nvidia-ml-py", "packages [sampler]", False),
         ("fastapi", "packages [api]", False),
         ("plotly", "packages [report]", False),
@@ -147,6 +147,15 @@ def test_a_missing_package_names_what_to_install(gone: str, name: str, essential
     assert check.advice.startswith("pip install")
 
 
+@pytest.mark.parametrize(("gone", "name"), [("numba", "packages [sampler]"), ("tqdm", "packages [report]")])
+def test_what_make_run_leaves_out_is_not_missing(gone: str, name: str) -> None:
+    around = Surroundings(version_of=lambda package: None if package == gone else "1.0")
+    check = next(one for one in examine(around) if one.name == name)
+
+    assert check.state == "ok"
+    assert f"{gone} (not installed: " in check.found
+
+
 def test_a_version_is_found_where_a_distribution_is_installed() -> None:
     assert doctor.installed_version("msgspec")
     assert doctor.installed_version("no-such-distribution") is None
@@ -158,7 +167,7 @@ def test_a_worker_without_numpy_is_told_what_a_sampler_would_need() -> None:
 
     for name in ("memory", "cpu"):
         assert checks[name].state == "missing"
-        assert checks[name].advice == 'pip install "shm-monitor[sampler]"'
+        assert checks[name].advice == install_command("sampler")
 
 
 def test_the_binding_limit_is_named(tree: Tree, shm: Path) -> None:

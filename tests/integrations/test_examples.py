@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shm_monitor.errors import install_command
 from tests.support.real_sampler import RealSampler, fast
 from tests.support.surroundings import ROOT, child_environment
 
@@ -79,7 +80,7 @@ def test_an_integration_without_its_framework_says_what_to_install(integration: 
     )
 
     assert "MissingDependencyError" in done.stderr
-    assert f'pip install "shm-monitor[{extra}]"' in done.stderr
+    assert install_command(extra) in done.stderr
 
 
 def _is_installed(package: str) -> bool:

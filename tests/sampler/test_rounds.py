@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shm_monitor.sampler.rounds import PASS_SECONDS, SETTLE_SECONDS, Candidate, Need, Rounds, shares
+from shm_monitor.sampler.rounds import LEAST_BYTES, PASS_SECONDS, SETTLE_SECONDS, Candidate, Need, Rounds, shares
 
 MB = 2**20
 
@@ -128,11 +129,22 @@ def test_what_is_asked_covers_the_deficit_as_far_as_it_can_and_no_further(held: 
     for one, size in zip(found, held, strict=True):
         one.held_bytes = size
     Rounds().turn(found, Need(deficit), 0.0, is_critical=False)
+    held = [size if size // 2 >= LEAST_BYTES else 0 for size in held]
 
     total = sum(one.request_bytes for one in found)
     assert total <= deficit + 1
     assert total >= min(deficit, sum(size // 2 for size in held))
     assert all(one.request_bytes <= one.held_bytes // 2 for one in found)
+
+
+@pytest.mark.parametrize("is_critical", [False, True])
+def test_who_holds_almost_nothing_is_asked_for_nothing(*, is_critical: bool) -> None:
+    found = workers(400, 0)
+    found[1].held_bytes = 12_000
+    Rounds().turn(found, Need(300 * MB), 0.0, is_critical=is_critical)
+
+    assert found[0].request_bytes > 0
+    assert found[1].request_bytes == 0
 
 
 def test_a_round_asks_for_what_the_others_grow_by_until_it_is_given_back_and_waits_until_that_is_a_fifth() -> None:

@@ -319,7 +319,7 @@ def test_a_page_without_plotly_says_what_to_install(monkeypatch: pytest.MonkeyPa
     done = decide_over(trace_of(step_up()), GPU)
     monkeypatch.setattr(report, "find_spec", lambda _: None)
 
-    with pytest.raises(MissingDependencyError, match=r"shm-monitor\[report\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install .*\[report\]"):
         html(Tried("these settings", GPU, done))
 
 

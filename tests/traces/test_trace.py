@@ -235,6 +235,18 @@ def test_the_ring_of_a_sampler_is_recorded_once(name: str, make_bench: Callable[
     assert trace.table.name == name
 
 
+def test_a_file_that_got_no_sample_does_not_stay(tmp_path: Path) -> None:
+    """As after a Ctrl-C right after its beginning; one that had samples stays as it was."""
+    with Recorder(tmp_path / "t", TABLE):
+        assert (tmp_path / "t").exists()
+    assert not (tmp_path / "t").exists()
+
+    write(tmp_path / "t", 2)
+    with Recorder(tmp_path / "t", TABLE):
+        pass
+    assert len(read_trace(tmp_path / "t")) == 2
+
+
 def test_everything_is_recorded_when_asked(name: str, make_bench: Callable[..., Bench], tmp_path: Path) -> None:
     make_bench(name, memory_schema()).publish(mono_ns=10**9)
     with attach(name) as reader:

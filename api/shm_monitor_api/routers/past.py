@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -12,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import shm_monitor as sm
+from shm_monitor.errors import install_command
 from shm_monitor.segment import episode_file
+from shm_monitor.segment.view import View
 from shm_monitor.snapshot.episode_log import read as read_episodes
 from shm_monitor.traces.what_if import Answer, Question, WhatIf
 from shm_monitor.worker import without_sampler
@@ -61,7 +64,7 @@ async def get_replay(request: Request, settings: AskedSettings, service: Current
     """Return what other settings would have decided over the samples that the ring still has, and what was."""
     path, reading, again = request.scope["path"], service.readings.newest(), {"retry-after": problems.RETRY_SECONDS}
     if find_spec("numpy") is None:
-        detail = 'a replay takes numpy, which is not installed here; try: pip install "shm-monitor[sampler]"'
+        detail = f"a replay takes numpy, which is not installed here; try: {install_command('sampler')}"
         return problems.problem(503, detail, instance=path)
     try:
         with service.replayer.place():
@@ -92,15 +95,22 @@ def _reading_of_log(service: Service) -> Reading:
 
 
 def _most_values(reader: sm.Reader, reading: Reading, names: Sequence[str] | None, asked: HistoryQuery) -> int:
-    """Return how many numbers a history can have at most, without reading it."""
+    """Return how many numbers a history has at most, without reading all of it."""
     view, newest = reader.view(), reading.snapshot
     samples = min(max(newest.sequence - asked.since, 0), view.header.slot_count)
-    # Compared before it is divided: 1e308 seconds of samples at 20 Hz are more than a float can count.
-    seconds = asked.seconds
-    if seconds is not None and seconds < samples * newest.interval_seconds:
-        samples = min(samples, int(seconds / newest.interval_seconds) + 2)
+    if asked.seconds is not None and samples:
+        # Looked up, not divided: while memory rises, samples are closer than the interval.
+        numbers = range(newest.sequence - samples + 1, newest.sequence + 1)
+        oldest_ns = _taken_ns(view, newest.sequence) - asked.seconds * 1e9
+        samples -= bisect_left(numbers, oldest_ns, key=lambda number: _taken_ns(view, number))
     columns = view.schema.rolled_count if names is None else len(set(names))
     return math.ceil(samples / asked.step) * columns
+
+
+def _taken_ns(view: View, number: int) -> float:
+    """Return when sample *number* was taken; before all others where the ring has lost it."""
+    sample = view.sample_at(number)
+    return -math.inf if sample is None else float(sample.mono_ns)
 
 
 def _refused(answer: Answer, path: str) -> Response:

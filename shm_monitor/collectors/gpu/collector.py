@@ -18,7 +18,7 @@ from shm_monitor.collectors.gpu.nvml import IMPORT, LIBRARY_NOT_FOUND, Nvml, Nvm
 from shm_monitor.collectors.gpu.processes import PidNamespace, process_values
 from shm_monitor.collectors.gpu.reader import METRICS, DeviceReader, DeviceReading
 from shm_monitor.collectors.gpu.session import Session
-from shm_monitor.errors import ConfigError
+from shm_monitor.errors import ConfigError, install_command
 from shm_monitor.process_names import ProcessName, name_of
 from shm_monitor.schema import Metric, Unknown, unknown, why_unknown
 
@@ -179,7 +179,7 @@ def _driver_version(nvml: Nvml) -> str:
 def _sentence(fault: NvmlFault) -> str:
     """Return what a person can do about NVML not opening."""
     if fault.call == IMPORT:
-        return 'nvidia-ml-py is not installed; try: pip install "shm-monitor[sampler]"'
+        return f"nvidia-ml-py is not installed; try: {install_command('sampler')}"
     if fault.code == LIBRARY_NOT_FOUND:
         return f"{fault}: no NVIDIA driver here, or a container started without it (docker run --gpus all)"
     return f"{fault}; try: nvidia-smi"
