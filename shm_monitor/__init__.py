@@ -3,6 +3,8 @@
 Importing this package loads nothing but the standard library; every name below is loaded when first used (PEP 562).
 """
 
+from shm_monitor.forks import importing
+
 TYPE_CHECKING = False  # as typing's, which takes longer to import than all of this
 
 __version__ = "0.1.0"
@@ -99,7 +101,8 @@ def _loaded(name: str) -> object:
     if home is None:
         raise AttributeError(f"module 'shm_monitor' has no attribute {name!r}")
     try:
-        module = __import__(f"shm_monitor.{home}", fromlist=[name])
+        with importing:
+            module = __import__(f"shm_monitor.{home}", fromlist=[name])
     except ModuleNotFoundError as error:
         from shm_monitor.errors import MissingDependencyError
 

@@ -24,6 +24,8 @@
 
 from __future__ import annotations
 
+from shm_monitor.forks import importing
+
 TYPE_CHECKING = False  # as typing's, which a worker does not load
 
 if TYPE_CHECKING:
@@ -250,7 +252,8 @@ class UnknownMetricError(MonitorError):
     """A metric does not exist in this segment."""
 
     def __init__(self, asked: str, known: tuple[str, ...]) -> None:
-        from difflib import get_close_matches  # only where an error is made
+        with importing:
+            from difflib import get_close_matches  # only where an error is made
 
         near = get_close_matches(asked, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

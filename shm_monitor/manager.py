@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shm_monitor.config.resource import ResourceConfig
 from shm_monitor.errors import SamplerError, SegmentError
+from shm_monitor.forks import renew_in_child
 from shm_monitor.segment import names
 from shm_monitor.segment.status import LIVE
 from shm_monitor.supervision.handshake import Order
@@ -61,7 +62,7 @@ class ResourceManager(Reader):
         super().__init__(attachment, required=self.config.enabled)
         names.announce(self.name)
         self._finalizer = weakref.finalize(self, _close, self._sampler, attachment, os.getpid())
-        _managers.add(self)
+        renew_in_child(self, ResourceManager._after_fork_in_child)
 
     @property
     def reader(self) -> Reader:
@@ -135,12 +136,3 @@ def _close(sampler: SharedSampler, attachment: Attachment, pid: int) -> None:
     attachment.close()
     if os.getpid() == pid:
         sampler.stop()
-
-
-def _forget_in_child() -> None:
-    for manager in list(_managers):
-        manager._after_fork_in_child()
-
-
-_managers: weakref.WeakSet[ResourceManager] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_forget_in_child)

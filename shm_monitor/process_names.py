@@ -12,6 +12,7 @@ import os
 import re
 from functools import lru_cache
 
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def _read(pid: int, file: str, proc: str) -> str:
 @lru_cache(maxsize=64)
 def _user(uid: int) -> str:
     try:
-        import pwd
+        with importing:
+            import pwd
 
         return pwd.getpwuid(uid).pw_name
     except (ImportError, KeyError):

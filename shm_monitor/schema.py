@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from enum import IntEnum, IntFlag
 
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -203,8 +204,9 @@ class Schema(NamedTuple):
 
     def to_json(self) -> bytes:
         """Return the bytes that go into the segment; equal schemas give equal bytes."""
-        import json  # a worker that only asks should_prune() never needs it
-        import re
+        with importing:
+            import json  # a worker that only asks should_prune() never needs it
+            import re
 
         table = {
             "metrics": [metric._asdict() for metric in self.metrics],
@@ -225,7 +227,8 @@ class Schema(NamedTuple):
         Raises:
             ValueError: the bytes are no schema (the caller knows the segment's name and says so).
         """
-        import json
+        with importing:
+            import json
 
         try:
             table = json.loads(data)

@@ -6,6 +6,7 @@ so everything that is printed beside it does too.
 
 from __future__ import annotations
 
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    import json  # 3 ms, only where there is something to escape
+    with importing:
+        import json  # 3 ms, only where there is something to escape
 
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 

@@ -17,6 +17,7 @@ from itertools import repeat
 
 from shm_monitor.acting.governor import Governor
 from shm_monitor.acting.pending_futures import PendingFutures
+from shm_monitor.forks import renew_in_child
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.worker.outlook import Outlook
 
@@ -81,6 +82,13 @@ class Admission:
         self._began = self._next_age = self._seen_before = 0.0
         self._settling = 0  # samples until none can show a task that has ended
         self._seen_bytes, self._generation = 0.0, 0
+        renew_in_child(self, Admission._begin_in_child)
+
+    def _begin_in_child(self) -> None:
+        """Count anew: no task of the parent runs in a forked child. What a task takes is still known."""
+        task_bytes, is_closed = self.task_bytes, self._closed
+        Admission.__init__(self, self._reader, self._limit, min_running=self._min_running, clock=self._clock)
+        self.task_bytes, self._closed = task_bytes, is_closed
 
     @property
     def running(self) -> int:

@@ -22,6 +22,7 @@ import time
 
 from shm_monitor.acting.footprint import LEARN_DOWN, Footprint
 from shm_monitor.errors import MonitorError
+from shm_monitor.forks import renew_in_child
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.worker.attaching import attach
 from shm_monitor.worker.outlook import Outlook
@@ -124,6 +125,11 @@ class Governor:
         self._relapsed = self._quarter = self._pressed_at_size = 0
         self._is_back = False
         self.size = max(floor, full // START_SHARE)
+        self._renew_lock()
+        renew_in_child(self, Governor._renew_lock)
+
+    def _renew_lock(self) -> None:
+        """Take a lock of one's own; of what another thread changed meanwhile, each number stands for itself."""
         self._lock = threading.Lock()
 
     def step(self) -> int:
@@ -280,7 +286,8 @@ class Governor:
         """Take a lock of one's own, and look anew."""
         self.__dict__.update(state)
         self._ask = self._reader.should_prune
-        self._lock = threading.Lock()
+        self._renew_lock()
+        renew_in_child(self, Governor._renew_lock)
 
 
 def _check(**given: float) -> None:

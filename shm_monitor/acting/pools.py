@@ -11,6 +11,7 @@ from weakref import ref
 
 from shm_monitor.acting.admission import Admission
 from shm_monitor.acting.wait_for_calm import of_memory
+from shm_monitor.forks import renew_in_child
 from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ class BoundedExecutor(Executor):
         self._submit = self._inner_submit()
         # These two hold a future until it is done, so that looking at it is enough.
         self._is_looked_at = isinstance(executor, ProcessPoolExecutor | ThreadPoolExecutor)
-        self._look_at = self._admission.pending.add
+        self._renew()
+        renew_in_child(self, BoundedExecutor._renew)
+
+    def _renew(self) -> None:
+        self._look_at = self._admission.pending.add  # of those that the admission has now
 
     @property
     def running(self) -> int:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 
 from shm_monitor.errors import MonitorError
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.schema import Level
 
@@ -121,7 +122,8 @@ class HostRanks:
 
     def __init__(self, count: int, context: BaseContext | None = None) -> None:
         """Make a table for *count* ranks; pass it on only as an argument of a process, as any shared value."""
-        import multiprocessing
+        with importing:
+            import multiprocessing
 
         if count < 1:
             raise ValueError(f"count={count}; allowed is 1 or more ranks")
@@ -169,8 +171,9 @@ class TorchRanks:
 
     def __init__(self, group: Any = None) -> None:
         """Reduce over *group*, None for the default one."""
-        import torch
-        from torch import distributed
+        with importing:
+            import torch
+            from torch import distributed
 
         self._distributed = distributed
         self._group = group
@@ -203,7 +206,8 @@ class _Alone:
 
 def ranks_of(group: Any) -> Ranks:
     """Return the backend for *group*; torch is imported only where there is a group of its own, or it is in use."""
-    import sys
+    with importing:
+        import sys
 
     if hasattr(group, "allreduce_max"):
         ranks: Ranks = group

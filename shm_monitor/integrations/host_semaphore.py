@@ -8,15 +8,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 
 from shm_monitor.errors import MonitorError
+from shm_monitor.forks import renew_in_child
 from shm_monitor.segment import record_locks
 
 _log = logging.getLogger("shm_monitor")
 
 _lock = threading.Lock()
 _held: set[tuple[int, str, str, int]] = set()  # by process: a record lock does not keep out its own process
+
+
+def _unlocked_in_child(_: object) -> None:
+    """Take a lock of one's own: another thread of the parent may have held its."""
+    global _lock  # noqa: PLW0603 - as threading itself does
+    _lock = threading.Lock()
+
+
+renew_in_child(sys.modules[__name__], _unlocked_in_child)
 
 
 class HostSemaphore:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shm_monitor.acting.governor import Governor
 from shm_monitor.errors import MissingDependencyError
+from shm_monitor.forks import renew_in_child
 from shm_monitor.integrations.pressure import Pressure
 from shm_monitor.schema import Level
 
@@ -92,6 +93,11 @@ class Admitted:
         self._max_wait = max_wait
         self._min_running = min_running
         self._pressure = Pressure(reader, on=on)
+        self._begin()
+        renew_in_child(self, Admitted._begin)
+
+    def _begin(self) -> None:
+        """Count anew: no trial of the parent runs in a forked child."""
         self._running = 0
         self._changed = threading.Condition()
 

@@ -20,6 +20,7 @@ A worker that presents itself has a request beside its flag: the bytes that it i
 
 from __future__ import annotations
 
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def flag_word(verdict: int, thread_id: int) -> int:
 
 def level_of(word: int) -> Level:
     """Return the level in *word*."""
-    from shm_monitor.schema import Level  # which a worker loads when it first asks for more than should_prune()
+    with importing:
+        from shm_monitor.schema import Level  # which a worker loads when it first asks for more than should_prune()
 
     return Level(word >> LEVEL_SHIFT & LEVEL_MASK)
 

@@ -14,6 +14,7 @@ import stat
 from zlib import crc32
 
 from shm_monitor.errors import CorruptError, IncompatibleError, NotFoundError, NotReadyError, UntrustedError
+from shm_monitor.forks import importing
 from shm_monitor.segment.layout import HEADER, MAGIC, MAJOR, SLOT_HEAD, SLOT_TAIL, Header, flaw
 from shm_monitor.segment.names import HAS_DIRECTORY, object_name, object_path
 
@@ -87,7 +88,8 @@ def _open(name: str, path: str) -> int:
         if HAS_DIRECTORY:
             # O_NONBLOCK: opening a FIFO that somebody put there would wait for ever.
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        from _posixshmem import shm_open  # macOS has no directory of its shared memory
+        with importing:
+            from _posixshmem import shm_open  # macOS has no directory of its shared memory
 
         return int(shm_open(f"/{object_name(name)}", os.O_RDONLY, mode=0))
     except FileNotFoundError:

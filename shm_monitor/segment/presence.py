@@ -26,6 +26,7 @@ import sys
 import threading
 
 from shm_monitor.errors import MonitorError
+from shm_monitor.forks import importing, renew_in_child
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment import record_locks
 from shm_monitor.segment.layout import WORKER_COUNT
@@ -52,13 +53,13 @@ _lock = threading.Lock()
 _mine: dict[tuple[int, str], list[int]] = {}  # slot and users, by process and name: one slot a process
 
 
-def _unlocked_in_child() -> None:
+def _unlocked_in_child(_: object) -> None:
     """Take a lock of one's own: another thread of the parent may have held its."""
     global _lock  # noqa: PLW0603 - as threading itself does
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_unlocked_in_child)
+renew_in_child(sys.modules[__name__], _unlocked_in_child)
 
 
 class Record(NamedTuple):
@@ -167,7 +168,8 @@ class Register:
 
     def holders(self) -> Iterator[tuple[int, int]]:
         """Yield (slot, pid) of every present worker but this process; the pid is 0 in another pid namespace."""
-        import fcntl
+        with importing:
+            import fcntl
 
         fd = self._open()
         start = 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 
 from shm_monitor.errors import MonitorError
+from shm_monitor.forks import importing
 from shm_monitor.segment import names, process_file
 from shm_monitor.segment.lock import Lock
 
 
 def unlink_object(name: str) -> None:
     """Remove the shared-memory object *name* if it exists; who has it mapped keeps it."""
-    from _posixshmem import shm_unlink  # what SharedMemory.unlink calls, less the tracker
+    with importing:
+        from _posixshmem import shm_unlink  # what SharedMemory.unlink calls, less the tracker
 
     with contextlib.suppress(FileNotFoundError):
         shm_unlink(f"/{name}")

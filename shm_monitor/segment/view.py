@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shm_monitor.errors import CorruptError, NotReadyError, SegmentError
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment import layout
 from shm_monitor.segment.layout import COLLECTOR_STRIDE, COLLECTORS_OFFSET, SLOT_HEAD, WORD_BYTES, SlotLayout
@@ -134,7 +135,8 @@ class View:
         return self.word(offset), self.word(offset + WORD_BYTES)
 
     def _checked_schema(self) -> tuple[Schema, SlotLayout]:
-        from shm_monitor.schema import Schema  # 2 ms that a worker that only asks should_prune() never pays
+        with importing:
+            from shm_monitor.schema import Schema  # 2 ms that a worker that only asks should_prune() never pays
 
         header = self.header
         data = self.memory[header.schema_offset : header.schema_offset + header.schema_size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shm_monitor.errors import ConfigError, NotFoundError
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import names
 from shm_monitor.worker.attachment import ON_STALE, Attachment
@@ -74,7 +75,8 @@ def attached_again(
 
 def _reader_of_nothing(error: ConfigError, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> Reader:
     """Return a reader under a name that no sampler can have, which *error* says."""
-    import logging
+    with importing:
+        import logging
 
     logging.getLogger("shm_monitor").warning("no sampler will be found: %s", error)
     name = str(error.value)

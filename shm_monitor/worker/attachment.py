@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from shm_monitor.errors import MonitorError, NotFoundError, NotReadyError, SegmentError, StaleError
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import layout, names
 from shm_monitor.segment.address import FlagAddress, flag_address, flag_word, hot_byte
@@ -117,7 +118,8 @@ class Attachment:
         live = self.live_words() is not None
         view = self._view
         if view is None:
-            from copy import copy
+            with importing:
+                from copy import copy
 
             raise copy(self.trouble)  # the one that is kept would grow, and keep the frames of all who were ever told
         return view, live
@@ -239,7 +241,8 @@ class Attachment:
         Raises:
             MonitorError: the file of the workers cannot be made or trusted.
         """
-        from shm_monitor.worker.presence import Presence  # which only a worker that presents itself pays
+        with importing:
+            from shm_monitor.worker.presence import Presence  # which only a worker that presents itself pays
 
         if self.presence is None:
             self.presence = Presence(self.name, weight, self.rebind)
@@ -291,7 +294,10 @@ class Attachment:
         """Say whether the last verdict goes on for now, because memory was short when the sampler died."""
         if self._grace_period is None:
             try:
-                from shm_monitor.worker.grace_period import GracePeriod  # which only a worker without a sampler pays
+                with importing:
+                    from shm_monitor.worker.grace_period import (
+                        GracePeriod,  # which only a worker without a sampler pays
+                    )
             except OSError:  # no descriptor left to read it by
                 return False
             self._grace_period = GracePeriod()
@@ -312,7 +318,8 @@ class Attachment:
         if self._warned_of == death or self._closed or state == LIVE:  # it has come back since we looked
             return
         try:
-            import logging  # 5 ms that only a worker without a sampler pays
+            with importing:
+                import logging  # 5 ms that only a worker without a sampler pays
         except OSError:  # no descriptor left to read it by: the answer matters more; said once there is one
             return
         self._warned_of = death

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment.address import FlagWord, HotByte
 from shm_monitor.segment.flags import (
@@ -70,7 +71,8 @@ class _Levels(dict[int, "Level"]):
     """The levels by their number, made when first asked for: their enum takes longer to load than attaching does."""
 
     def __missing__(self, number: int) -> Level:
-        from shm_monitor.schema import Level
+        with importing:
+            from shm_monitor.schema import Level
 
         return self.setdefault(number, Level(number))
 
@@ -79,7 +81,8 @@ class _Reasons(dict[int, tuple[str, ...]]):
     """The names of the reasons in some bits, likewise; bits that no reason has yet are dropped."""
 
     def __missing__(self, bits: int) -> tuple[str, ...]:
-        from shm_monitor.schema import REASON_NAMES
+        with importing:
+            from shm_monitor.schema import REASON_NAMES
 
         return self.setdefault(bits, tuple(name for bit, name in REASON_NAMES.items() if bits & bit))
 

@@ -6,11 +6,11 @@ A function that is added during an episode has missed its beginning, as a restar
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 
 from shm_monitor.errors import MonitorError
+from shm_monitor.forks import renew_in_child
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.worker.episode import episode
 from shm_monitor.worker.waiting import SLICE_SECONDS, wait
@@ -53,14 +53,16 @@ class Noticer:
         self._attachment = attachment
         self._listeners: dict[object, _Listener] = {}
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._runs = False
+        renew_in_child(self, Noticer._renew)
+
+    def _renew(self) -> None:
+        """Begin without callbacks: a forked child has no thread that would call them."""
+        self._lock, self._runs, self._listeners = threading.Lock(), False, {}
 
     def add(self, callback: Callback) -> Callable[[], None]:
         """Call *callback* with the open episode, if there is one, and at each change; return what ends the calls."""
         key = object()
-        if self._pid != os.getpid():  # a forked child has no thread, and maybe a lock that nobody will release
-            self._pid, self._runs, self._lock, self._listeners = os.getpid(), False, threading.Lock(), {}
         with self._lock:
             self._listeners[key] = _Listener(callback)
             if not self._runs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def wait_for_calm(reader: Reader, max_wait: float | None) -> bool:
     """Wait until *reader* says that nothing presses, at most *max_wait* seconds; return whether it does."""
     if not reader.should_prune():
         return True
-    from shm_monitor.worker.waiting import slices
+    with importing:
+        from shm_monitor.worker.waiting import slices
 
     for seconds in slices(max_wait, SLICE_SECONDS):
         reader.wait(seconds)
@@ -37,7 +39,8 @@ async def wait_for_calm_async(reader: Reader, max_wait: float | None) -> bool:
     """Do the same in an event loop."""
     if not reader.should_prune():
         return True
-    from shm_monitor.worker.waiting import slices
+    with importing:
+        from shm_monitor.worker.waiting import slices
 
     for seconds in slices(max_wait, SLICE_SECONDS):
         await reader.changed(seconds)

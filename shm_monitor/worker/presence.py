@@ -11,6 +11,7 @@ import os
 import weakref
 
 from shm_monitor.errors import MonitorError
+from shm_monitor.forks import importing, renew_in_child
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment import flags, layout, presence
 from shm_monitor.segment.layout import FIRST_WORKER_FLAG, OTHERS_FLAG
@@ -46,7 +47,8 @@ class Request(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as a sentence."""
-        from shm_monitor.units import size
+        with importing:
+            from shm_monitor.units import size
 
         held = f"it holds {size(self.held_bytes)}, {self.share:.1f} x its share"
         what = "" if self.limit == MEMORY else f" of {self.limit}"
@@ -60,8 +62,9 @@ def present_workers(name: str, view: View) -> list[Present]:
     """
     if not view.flag(OTHERS_FLAG):
         return []
-    from shm_monitor.process_names import remembered_name_of
-    from shm_monitor.snapshot.structs import Present
+    with importing:
+        from shm_monitor.process_names import remembered_name_of
+        from shm_monitor.snapshot.structs import Present
 
     register = presence.Register(name)
     found = []
@@ -128,7 +131,7 @@ class Presence:
         self._rebind = weakref.WeakMethod(rebind)  # a dropped reader is freed at once, and its slot with it
         self._pid = os.getpid()
         self.slot = presence.take_slot(name, weight) if presence.HAS_PRESENCE else None
-        _present.add(self)
+        renew_in_child(self, Presence._anew)
 
     def flags(self, view: View, indices: tuple[int, ...]) -> tuple[int, ...]:
         """Return the flags to ask in place of *indices*: the own one for memory, the limits' for the rest.
@@ -166,10 +169,9 @@ class Presence:
 
     def end(self) -> None:
         """Let go of the slot, unless this is a forked child's copy of somebody else's."""
-        _present.discard(self)
         if self.slot is not None and self._pid == os.getpid():
             presence.give_back(self._name)
-        self.slot = None
+        self.slot, self._pid = None, 0
 
     def __del__(self) -> None:
         """Let go of the slot."""
@@ -182,6 +184,8 @@ class Presence:
 
     def _anew(self) -> None:
         """Present the forked child that this is; without a slot it is told what everybody is."""
+        if not self._pid:
+            return
         self._pid = os.getpid()
         try:
             self.slot = presence.take_slot(self._name, self._weight)
@@ -190,14 +194,3 @@ class Presence:
         rebind = self._rebind()
         if rebind is not None:
             rebind()
-
-
-_present: weakref.WeakSet[Presence] = weakref.WeakSet()
-
-
-def _in_child() -> None:
-    for one in _present:
-        one._anew()
-
-
-os.register_at_fork(after_in_child=_in_child)

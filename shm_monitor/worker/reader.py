@@ -6,6 +6,7 @@ This module and all it imports are the standard library alone: it runs in every 
 from __future__ import annotations
 
 from shm_monitor.errors import MonitorError, SegmentError
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import layout
 from shm_monitor.segment.clocks import samplers_now_ns
@@ -43,7 +44,8 @@ def _or_without_sampler(method: Callable[Concatenate[Reader, P], R]) -> Callable
         except SegmentError as error:
             if reader.required:
                 raise
-            from shm_monitor.worker import without_sampler
+            with importing:
+                from shm_monitor.worker import without_sampler
 
             stand_in: Callable[Concatenate[Reader, SegmentError, P], R] = getattr(without_sampler, method.__name__)
             return stand_in(reader, error, *args, **kwargs)
@@ -118,7 +120,8 @@ class Reader:
         view, live = self._attachment.look()
         decoder = self._decoder
         if decoder is None or decoder[0] is not view:
-            from shm_monitor.snapshot.decoder import Decoder
+            with importing:
+                from shm_monitor.snapshot.decoder import Decoder
 
             decoder = self._decoder = (view, Decoder(view.schema))
         sample = view.sample()
@@ -141,7 +144,8 @@ class Reader:
         Raises:
             SegmentError: there is no sample to be had, and one is *required*.
         """
-        from shm_monitor.worker.explanation import explain
+        with importing:
+            from shm_monitor.worker.explanation import explain
 
         view, live = self._attachment.look()
         sample = view.sample()
@@ -156,7 +160,8 @@ class Reader:
         Raises:
             SegmentError: there is no sample to be had, and one is *required*.
         """
-        from shm_monitor.worker.limits import headroom
+        with importing:
+            from shm_monitor.worker.limits import headroom
 
         view = self.view()
         return headroom(view.sample(), view, self._attachment.indices)
@@ -178,7 +183,8 @@ class Reader:
             try:
                 attachment.present(weight)
             except MonitorError as error:
-                import logging
+                with importing:
+                    import logging
 
                 logging.getLogger("shm_monitor").warning("not present, told what everybody is: %s", error)
                 return
@@ -223,7 +229,8 @@ class Reader:
         Its number is another one for each episode, so that "once per episode" is a comparison. While no sampler is
         alive it is None, but for ``hold``.
         """
-        from shm_monitor.worker.episode import episode
+        with importing:
+            from shm_monitor.worker.episode import episode
 
         return episode(self._attachment)
 
@@ -238,20 +245,23 @@ class Reader:
             The function that ends the calls.
         """
         if self._noticer is None:
-            from shm_monitor.worker.noticing import Noticer
+            with importing:
+                from shm_monitor.worker.noticing import Noticer
 
             self._noticer = Noticer(self._attachment)
         return self._noticer.add(callback)
 
     def paused_while_pressed(self, max_wait: float | None = 60.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator: each call waits until nothing presses, at most *max_wait* seconds, and then goes on."""
-        from shm_monitor.worker.pausing import paused_while_pressed
+        with importing:
+            from shm_monitor.worker.pausing import paused_while_pressed
 
         return paused_while_pressed(self, max_wait)
 
     def outlook(self) -> Outlook:
         """Return what is left in bytes, for how long, and whether a live sampler says so. Raises nothing."""
-        from shm_monitor.worker.outlook import outlook
+        with importing:
+            from shm_monitor.worker.outlook import outlook
 
         return outlook(self._attachment)
 
@@ -265,7 +275,8 @@ class Reader:
             UnknownMetricError: a name that the sampler does not have; where none is *required*, its column is None.
             SegmentError: there is no sampler to ask, and one is *required*.
         """
-        from shm_monitor.worker.history import history
+        with importing:
+            from shm_monitor.worker.history import history
 
         view = self.view()
         return history(view, metrics=metrics, seconds=seconds, since=since, step=step, strict=self.required)
@@ -276,13 +287,15 @@ class Reader:
         Costs nothing while it waits where the kernel has futexes: at most one wake-up a second, to see a sampler that
         died calm. Elsewhere it looks every 20 ms.
         """
-        from shm_monitor.worker.waiting import wait
+        with importing:
+            from shm_monitor.worker.waiting import wait
 
         return wait(self._attachment, timeout)
 
     async def changed(self, timeout: float | None = None) -> bool:
         """Await what ``wait`` waits for, without a thread: it looks every 50 ms."""
-        from shm_monitor.worker.waiting import changed
+        with importing:
+            from shm_monitor.worker.waiting import changed
 
         return await changed(self._attachment, timeout)
 
@@ -337,7 +350,8 @@ class Reader:
         """Pickle as the name: the process that unpickles attaches for itself."""
         present = self._attachment.presence is not None
         asked = (self.name, self._attachment.watch, self._attachment.on_stale, self.required, present)
-        from shm_monitor.worker.attaching import attached_again
+        with importing:
+            from shm_monitor.worker.attaching import attached_again
 
         return attached_again, asked
 
@@ -348,21 +362,24 @@ class Reader:
 
 
 def _present(name: str, view: View) -> Sequence[Present]:
-    from shm_monitor.worker.presence import present_workers
+    with importing:
+        from shm_monitor.worker.presence import present_workers
 
     return present_workers(name, view)
 
 
 def _named(snapshot: Snapshot, name: str) -> Snapshot:
-    from shm_monitor.segment import process_file
-    from shm_monitor.snapshot.named import named
+    with importing:
+        from shm_monitor.segment import process_file
+        from shm_monitor.snapshot.named import named
 
     return named(snapshot, process_file.read(name))
 
 
 def _injected(name: str) -> tuple[str, ...]:
     """Return the metrics of *name* that are or were false; the sample itself says only that there are some."""
-    from shm_monitor.segment.injection import read_last
+    with importing:
+        from shm_monitor.segment.injection import read_last
 
     injection = read_last(name)
     return ("unknown",) if injection is None else tuple(sorted(injection.values))

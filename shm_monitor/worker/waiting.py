@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shm_monitor.errors import SegmentError
+from shm_monitor.forks import importing
 from shm_monitor.segment import futex
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def wait(attachment: Attachment, timeout: float | None) -> bool:
 
 async def changed(attachment: Attachment, timeout: float | None) -> bool:
     """Do the same in an event loop, without a thread."""
-    import asyncio  # 10 MB, which a worker without an event loop does not pay
+    with importing:
+        import asyncio  # 10 MB, which a worker without an event loop does not pay
 
     before = attachment.level()
     for seconds in slices(timeout, ASYNC_POLL_SECONDS):

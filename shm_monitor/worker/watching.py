@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shm_monitor.errors import UnknownLimitError
+from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def known_indices(watch: Iterable[str], schema: Schema) -> tuple[int, ...]:
     """
     found = {name: any(_matches(name, limit) for limit in schema.limits) for name in watch}
     for name in (name for name, is_known in found.items() if not is_known):
-        import logging  # 5 ms that only a worker pays that watches what is not there
+        with importing:
+            import logging  # 5 ms that only a worker pays that watches what is not there
 
         logging.getLogger("shm_monitor").warning("not watched: %s", UnknownLimitError(name, known_names(schema)))
     return flag_indices([name for name, is_known in found.items() if is_known], schema)

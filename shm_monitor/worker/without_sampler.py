@@ -9,6 +9,7 @@ import math
 import mmap
 from typing import TYPE_CHECKING
 
+from shm_monitor.forks import importing
 from shm_monitor.segment import address
 from shm_monitor.worker.explanation import Explanation
 from shm_monitor.worker.history import History
@@ -40,7 +41,8 @@ def explain(_: Reader, error: SegmentError) -> Explanation:
 
 def snapshot(_: Reader, error: SegmentError) -> Snapshot:
     """Return an empty snapshot, marked stale: every reading is None, and ``unavailable["sampler"]`` says why."""
-    from shm_monitor.snapshot.structs import Snapshot
+    with importing:
+        from shm_monitor.snapshot.structs import Snapshot
 
     return Snapshot(
         name=error.name,

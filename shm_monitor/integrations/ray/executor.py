@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import Executor, Future, wait
 from typing import TYPE_CHECKING, Any
 
+from shm_monitor.forks import renew_in_child
 from shm_monitor.integrations.ray.installed import ray
 
 if TYPE_CHECKING:
@@ -26,9 +27,14 @@ class RayExecutor(Executor):
     def __init__(self, **options: Any) -> None:
         """Submit tasks with *options* of ``ray.remote``: ``num_cpus``, ``max_retries``, ``scheduling_strategy`` ..."""
         self._call = ray.remote(**{"num_cpus": 1, **options})(_call)
+        self._is_shut = False
+        self._begin()
+        renew_in_child(self, RayExecutor._begin)
+
+    def _begin(self) -> None:
+        """Know of no task: those of the parent do not end in a forked child."""
         self._lock = threading.Lock()
         self._running: set[Future[Any]] = set()
-        self._is_shut = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Submit *fn* as a task; a reference of Ray among its arguments comes as its value.
