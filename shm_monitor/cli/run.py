@@ -70,15 +70,17 @@ def run_sampler(
     view: View | None = None,
     keeper: ApiKeeper | None = None,
 ) -> int:
-    """Keep a sampler alive until a signal asks to stop; SIGHUP loads the configuration again and keeps the history.
+    """Keep a sampler alive until a signal asks to stop.
+
+    SIGHUP loads the configuration again and keeps the history. On a terminal it stops: the terminal was closed.
 
     Args:
         config: of the sampler.
         load: loads it again.
-        view: what shows the samples on a terminal, and stops all when it is closed; a SIGHUP means that, too.
+        view: what shows the samples on a terminal, and stops all when it is closed.
         keeper: of the API process to run beside it.
     """
-    signals = Signals(hangup_stops=view is not None)
+    signals = Signals(hangup_stops=any(map(_is_terminal, (0, 1, 2))))
     supervisor = Supervisor(_order(config))
     try:
         supervisor.start()
@@ -203,6 +205,13 @@ class _Forwarding:
             self._early.append(number)
         elif number not in self._unheard:
             self._process.send_signal(number)
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:  # it is closed
+        return False
 
 
 def _is_foreground() -> bool:

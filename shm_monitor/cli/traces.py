@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +48,7 @@ def replay(given: argparse.Namespace) -> int:
     from shm_monitor.traces.episodes import compare
     from shm_monitor.traces.replay import load
 
+    _check_page(given.html, [given.file, given.against])
     try:
         trace = load(given.file)
     except OSError as error:
@@ -73,10 +77,32 @@ def _write_page(path: str, done: list[tuple[str, ResourceConfig, Replayed]]) -> 
     from shm_monitor.traces.report import Tried, html
 
     try:
-        Path(path).write_text(html(*(Tried(*one) for one in done)), encoding="utf-8")
+        _replace(path, html(*(Tried(*one) for one in done)))
     except OSError as error:
         raise _unusable(path, error) from error
     print(f"wrote {path}", file=sys.stderr)
+
+
+def _check_page(path: str | None, inputs: list[str | None]) -> None:
+    """Refuse a page that would overwrite one of *inputs*, by whatever name."""
+    for one in inputs:
+        with contextlib.suppress(OSError):  # one of the two does not exist
+            if path is not None and one is not None and os.path.samefile(path, one):
+                raise ConfigError("--html", path, "argument", f"it is {one}, which is read; name another file")
+
+
+def _replace(path: str, text: str) -> None:
+    """Write *text* to *path*; a disk that fills up leaves the old file. A pipe or a terminal is written to."""
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8")
+        return
+    new = target.with_name(f".{uuid.uuid4().hex}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _unusable(path: str, error: OSError) -> ConfigError:

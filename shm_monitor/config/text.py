@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 
+from shm_monitor.config.trust import distrust
+
 BYTES_MAX = 64 * 1024
 """A thousand times what is needed, and nothing that could hurt."""
 
 
 def text_of(path: str) -> str:
-    """Return what the file *path* holds.
+    """Return what the file *path* holds, which nobody but this user and root can have written.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: more than ``BYTES_MAX``, or no text.
+        ValueError: somebody else could have written it; more than ``BYTES_MAX``; no text.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
     try:
+        doubt = distrust(os.fstat(fd), fd)
+        if doubt:
+            raise ValueError(f"of this user or root that nobody else can write: {doubt}")
         return decoded(read_all(fd))
     finally:
         os.close(fd)

@@ -50,6 +50,8 @@ class OwnedSegment:
         self.taken_over = old is not None and _continues(old, self.header, name, schema=schema, slot=slot)
         if self.taken_over:
             self._shared = _attach(object_name(name))
+            with contextlib.suppress(OSError):  # what a sampler killed in its start left beside it
+                unlink_object(object_name(name) + NEW_SUFFIX)
         else:
             self._retiring = _attach(object_name(name)) if old is not None else None
             self._shared = _create(name, self.header.total_size)

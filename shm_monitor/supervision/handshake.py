@@ -81,7 +81,7 @@ def decode_report(line: bytes) -> Report:
     try:
         return msgspec.json.decode(line, type=Report)
     except msgspec.DecodeError:
-        raise SamplerError("the sampler ended before its first sample; its log on stderr says why") from None
+        raise SamplerError("the sampler did not report its start; its log on stderr says why") from None
 
 
 def report_of(error: MonitorError, pid: int) -> Report:

@@ -103,7 +103,7 @@ class Heir:
         self._name = name
         self._take_over = take_over
         self._claim = Claim(name)
-        self._closed = False
+        self._closed = self._closed_here = False
         self._last: Sampler | None = None
         self._gone_since = self._refused_since = math.inf
         self._failures = 0
@@ -120,6 +120,9 @@ class Heir:
         self._closed = True
         if self._waker >= 0:
             os.write(self._waker, b"x")
+        if threading.current_thread() is self._thread:
+            self._closed_here = True
+            return  # it collected the last reference to its owner; it closes the pipe when it ends
         if self._thread.is_alive():
             self._thread.join()
         self._close_pipe()
@@ -141,6 +144,8 @@ class Heir:
                     return
         finally:
             self._close_pidfds()
+            if self._closed_here:
+                self._close_pipe()
 
     def _stay_beside(self, sampler: Sampler) -> None:
         """Sleep until *sampler* or its owner ends; where nothing tells of that, or one has ended, for a moment."""

@@ -61,7 +61,7 @@ class Keeper(ABC):
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._asked: subprocess.Popen[bytes] | None = None
-        self._asking = threading.Lock()
+        self._asking = threading.RLock()  # a collection of garbage in the middle may ask again
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
 
     @property
@@ -80,9 +80,12 @@ class Keeper(ABC):
     def stop(self) -> None:
         """End the process, and wait for the end of the thread. Idempotent.
 
-        A process that stands still is killed after 1.5 s, one that computes after 9 s.
+        A process that stands still is killed after 1.5 s, one that computes after 9 s. In the thread itself, which
+        may collect the last reference to its owner, nothing is waited for: the thread ends the process and then itself.
         """
         self.ask_to_stop()
+        if threading.current_thread() is self._thread:
+            return
         process = self._process
         if process is not None and self._thread.is_alive() and not _ends(process.pid, self._joined):
             process.kill()

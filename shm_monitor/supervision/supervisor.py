@@ -186,7 +186,10 @@ class Supervisor(Keeper):
         awaited.register(process.stdout, select.POLLIN)
         if not awaited.poll(START_SECONDS * 1e3):
             process.kill()
-        report = decode_report(process.stdout.readline())
+        line = process.stdout.readline()
+        if not line:
+            raise SamplerError(f"the sampler {_how_early(process)} before its first sample; its log on stderr says why")
+        report = decode_report(line)
         if report.error:
             raise error_of(report)
         return report
@@ -260,4 +263,17 @@ def _how(returncode: int, view: View | None) -> str:
         age_ns = beat_age_ns(view)
         if age_ns >= view.word(layout.STALE_AFTER_OFFSET):
             return f"hung or was stopped, its last turn was {age_ns / 1e9:.1f} s ago: killed by the kernel's timer"
-    return f"ended by signal {-returncode}" if returncode < 0 else f"ended with status {returncode}"
+    return _ended(returncode)
+
+
+def _how_early(process: subprocess.Popen[bytes]) -> str:
+    """Say how a sampler ended that has closed its standard output."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    return "ended" if process.returncode is None else _ended(process.returncode)
+
+
+def _ended(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ended with status {returncode}"
+    return f"ended by signal {-returncode} ({signal.strsignal(-returncode) or 'unknown'})"

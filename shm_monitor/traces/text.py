@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _ROLLED = frozenset(
 )
 
 _BESIDE = (("memory", "capacity_bytes"), ("memory", "reclaim_events_count"), ("memory", "oom_events_count"))
+_SIZES = frozenset({"bytes", "bytes_per_second", "count", "percent"})  # units of what is never below zero
+_FIELD = "a field is a number, or empty for unknown; no size is negative"
 _GROUP_OF = {field: group for group, field in (*_ROLLED, *_BESIDE) if group != "gpu"}
 """What decides, by its bare field: ``cpu_percent`` is ``cpu.cpu_percent``; a GPU's fields say not which GPU's."""
 
@@ -52,7 +55,8 @@ def read_csv(path: str | Path) -> Trace:
         raise TraceError(where, "no line of text", "the first one names the columns: time,memory.usage_bytes")
     metrics, order = _metrics(rows[0][1], where)
     times = np.array([_time(row[0], f"{where}, line {number}") for number, row in rows[1:]])
-    values = np.array([_values(row, len(metrics), f"{where}, line {number}") for number, row in rows[1:]])
+    columns = [metrics[order.index(place)] for place in range(len(order))]  # as in the file
+    values = np.array([_values(row, columns, f"{where}, line {number}") for number, row in rows[1:]])
     for place in np.flatnonzero(np.diff(times) <= 0):
         allowed = "times rise from line to line; sort the file"
         raise TraceError(f"{where}, line {rows[place + 2][0]}", f"time {rows[place + 2][1][0]} does not rise", allowed)
@@ -97,7 +101,7 @@ def _metrics(names: list[str], where: str) -> tuple[tuple[Metric, ...], list[int
 def _time(text: str, where: str) -> float:
     """Return the unix time, or the seconds from any start, that *text* says."""
     try:
-        time = float(text)
+        time = _number(text)
     except ValueError:
         try:
             time = datetime.fromisoformat(text.strip()).timestamp()
@@ -108,14 +112,23 @@ def _time(text: str, where: str) -> float:
     return time
 
 
-def _values(row: list[str], count: int, where: str) -> list[float]:
-    """Return the fields of *row* after the first; an empty one is NaN."""
-    if len(row) != count + 1:
-        raise TraceError(where, f"{len(row)} fields", f"{count + 1} are named in the first line")
+def _number(text: str) -> float:
+    """Return the number that *text* says; ``1_000``, which only Python reads, is none."""
+    if "_" in text:
+        raise ValueError(f"field {text!r}")
+    return float(text)
+
+
+def _values(row: list[str], metrics: Sequence[Metric], where: str) -> list[float]:
+    """Return the fields of *row* after the first, one for each of *metrics*; an empty one is NaN."""
+    if len(row) != len(metrics) + 1:
+        raise TraceError(where, f"{len(row)} fields", f"{len(metrics) + 1} are named in the first line")
     try:
-        values = [float(text) if text.strip() else math.nan for text in row[1:]]
+        values = [_number(text) if text.strip() else math.nan for text in row[1:]]
     except ValueError as error:
-        raise TraceError(where, str(error), "a field is a number, or empty for unknown") from None
+        raise TraceError(where, str(error), _FIELD) from None
     if any(map(math.isinf, values)):
-        raise TraceError(where, "an infinite reading", "a field is a number, or empty for unknown")
+        raise TraceError(where, "an infinite reading", _FIELD)
+    if any(value < 0 for value, metric in zip(values, metrics, strict=True) if metric.unit in _SIZES):
+        raise TraceError(where, "a negative size", _FIELD)
     return values

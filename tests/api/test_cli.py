@@ -123,6 +123,17 @@ def test_a_token_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
         settings(["--token-file", str(tmp_path / "token")], {})
 
 
+def test_a_token_file_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN, encoding="utf-8")
+    file.chmod(0o666)
+
+    with pytest.raises(sm.ConfigError, match=r"nobody else can write: everybody may write it \(its mode is 0666\)"):
+        settings(["--token-file", str(file)], {})
+    with pytest.raises(sm.ConfigError, match="nobody else can write"):
+        settings([], {"SHM_MONITOR_TOKEN_FILE": str(file)})
+
+
 def test_half_of_tls_is_refused() -> None:
     with pytest.raises(sm.ConfigError, match="go together"):
         settings(["--tls-cert", "cert.pem"], {})

@@ -306,6 +306,26 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing(name: str, tmp_path: 
     assert "not reloaded: CHECK_INTERVAL" in err
 
 
+def test_a_run_without_a_view_ends_when_its_terminal_is_closed(name: str) -> None:
+    terminal, its_end = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shm_monitor", "run", "--name", name, "--no-view", "--no-api"],
+        stdin=its_end,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=child_environment(),
+    )
+    try:
+        with sm.attach(name, timeout=30.0):
+            process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(its_end)
+        os.close(terminal)
+
+
 def cpu_limit(reader: sm.Reader) -> float | None:
     return next((limit.limit_value for limit in reader.snapshot().limits if limit.limit == "cpu"), None)
 

@@ -54,6 +54,37 @@ def test_recording_again_adds_only_what_is_new(sampler: FakeSampler, name: str, 
     assert file.stat().st_size == size
 
 
+@pytest.mark.parametrize("way", ["same", "hard link", "symbolic link", "against"])
+def test_a_page_never_overwrites_what_is_read(table: Path, capsys: pytest.CaptureFixture[str], way: str) -> None:
+    page, tried = table.with_name("page.html"), table.with_name("tried.env")
+    tried.write_text("TARGET_UTILIZATION=0.5\n", encoding="utf-8")
+    if way == "hard link":
+        page.hardlink_to(table)
+    elif way == "symbolic link":
+        page.symlink_to(table)
+    else:
+        page = table if way == "same" else tried
+    before = page.read_bytes()
+
+    assert main(["replay", str(table), "--against", str(tried), "--html", str(page)]) == 2
+    assert "which is read; name another file" in capsys.readouterr().err
+    assert page.read_bytes() == before
+
+
+def test_a_page_that_cannot_be_written_whole_leaves_the_old_one(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = table.with_name("page.html")
+    page.write_text("the old one", encoding="utf-8")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+
+    assert main(["replay", str(table), "--html", str(page)]) == 2
+    assert page.read_text(encoding="utf-8") == "the old one"
+    assert sorted(one.name for one in page.parent.iterdir()) == ["page.html", "yesterday.csv"]
+
+
 def test_a_table_of_text_is_replayed(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(table)]) == 0
     assert "memory" in capsys.readouterr().out

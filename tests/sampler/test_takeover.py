@@ -63,6 +63,15 @@ def test_ring_head_and_object_go_on_and_the_epoch_changes(light: LightSamplers, 
     assert before[-1] in [sample.number for sample in old.samples()]
 
 
+def test_what_a_sampler_killed_in_its_start_left_beside_it_goes(light: LightSamplers, left_behind: str) -> None:
+    half = f"{names.object_path(left_behind)}{names.NEW_SUFFIX}"
+    with open(half, "wb") as file:
+        file.write(bytes(4096))
+
+    assert light.one(left_behind).taken_over
+    assert not os.path.exists(half)
+
+
 def test_between_the_start_and_the_first_sample_readers_still_see_the_death(
     light: LightSamplers, make_bench: Callable[..., Bench], left_behind: str
 ) -> None:

@@ -113,7 +113,7 @@ def test_a_killed_sampler_is_replaced_and_readers_go_on(supervised: Callable[...
         assert (status.state, status.restarts, status.pid) == ("live", 1, one.pid())
     assert one.lines == [
         f"sampler {first} started",
-        f"sampler {first} ended by signal 9",
+        f"sampler {first} ended by signal 9 (Killed)",
         "starting a new sampler in 1 s",
         f"sampler {one.pid()} started and took over",
     ]
@@ -204,7 +204,9 @@ def test_what_nobody_expects_is_a_warning_and_what_was_asked_for_is_none(
     one.supervisor.stop()
 
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [line for line in warnings if "ended" in line] == [f"{one.name}: sampler {second} ended by signal 9"]
+    assert [line for line in warnings if "ended" in line] == [
+        f"{one.name}: sampler {second} ended by signal 9 (Killed)"
+    ]
     assert one.lines[1] == f"sampler {first} makes room for one with the configuration of now"
 
 

@@ -7,16 +7,18 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shm_monitor.errors import InterpreterError
+from shm_monitor.errors import InterpreterError, SamplerError
 from shm_monitor.interpreter import interpreter, same_modules
 from shm_monitor.segment.status import STALE
 from shm_monitor.supervision.handshake import Order
+from shm_monitor.supervision.heir import Heir
 from shm_monitor.supervision.supervisor import Supervisor
 from shm_monitor.worker.attaching import attach
 from tests.support.real_sampler import fast
@@ -132,6 +134,51 @@ def test_the_setting_names_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> N
     assert interpreter(sys.executable) == sys.executable
     with pytest.raises(InterpreterError, match="PYTHON=/nowhere/python is no program"):
         interpreter("/nowhere/python")
+
+
+@pytest.mark.processes
+def test_a_sampler_killed_in_its_start_says_by_which_signal(name: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    python.chmod(0o755)
+    supervisor = Supervisor(Order(config=fast(name, python=str(python)), owner_pid=os.getpid()))
+
+    with pytest.raises(SamplerError, match=r"ended by signal 9 \(Killed\) before its first sample"):
+        supervisor.start()
+
+
+@pytest.mark.processes
+def test_a_supervisor_that_is_stopped_in_its_own_thread_ends(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The thread may be the one that collects the last reference to a manager."""
+    made: list[Supervisor] = []
+
+    def stop(line: str) -> None:
+        made[0].stop()
+
+    made.append(Supervisor(Order(config=fast(name), owner_pid=os.getpid()), on_event=stop))
+    with contextlib.suppress(SamplerError):
+        made[0].start()
+    wait_until(lambda: made[0].pid is None)
+    made[0].stop()
+
+    assert "Traceback" not in caplog.text
+
+
+def test_an_heir_that_is_stopped_in_its_own_thread_ends(name: str) -> None:
+    heirs: list[Heir] = []
+    stopped = threading.Event()
+
+    def take_over() -> bool:
+        heirs[0].stop()
+        stopped.set()
+        return False
+
+    before = len(os.listdir("/proc/self/fd"))
+    heirs.append(Heir(name, take_over))
+    heirs[0].start()
+
+    assert stopped.wait(60.0)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) == before)
 
 
 @pytest.mark.processes

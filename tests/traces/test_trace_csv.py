@@ -53,6 +53,9 @@ def test_times_may_be_dates(tmp_path: Path) -> None:
         ("time,cpu.a\n1,2,3\n", "line 2", "3 fields"),
         ("time,cpu.a\n1,two\n", "line 2", "two"),
         ("time,cpu.a\n1,inf\n", "line 2", "infinite"),
+        ("time,cpu.a\n1,1_000\n", "line 2", "1_000"),
+        ("time,cpu.a\n1_000,1\n", "line 2", "time '1_000'"),
+        ("time,memory.capacity_bytes,usage_bytes\n1,10,-5\n", "line 2", "negative size"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, text: str, where: str, seen: str) -> None:
