@@ -36,6 +36,7 @@ _HOMES = {
     "CorruptError": "errors",
     "FencedError": "errors",
     "IncompatibleError": "errors",
+    "InterpreterError": "errors",
     "MissingDependencyError": "errors",
     "MonitorError": "errors",
     "NoSpaceError": "errors",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from shm_monitor.errors import CorruptError as CorruptError
     from shm_monitor.errors import FencedError as FencedError
     from shm_monitor.errors import IncompatibleError as IncompatibleError
+    from shm_monitor.errors import InterpreterError as InterpreterError
     from shm_monitor.errors import MissingDependencyError as MissingDependencyError
     from shm_monitor.errors import MonitorError as MonitorError
     from shm_monitor.errors import NoSpaceError as NoSpaceError

@@ -6,6 +6,7 @@
     +-- ConfigError              a setting that cannot be obeyed
     +-- MissingDependencyError   an optional part is not installed
     +-- SamplerError             the sampler could not start or was refused
+    |   +-- InterpreterError     no Python is known that could run it
     |   +-- AlreadyRunningError  another live sampler holds this name
     |   +-- NoSpaceError         shared memory is full
     |   `-- FencedError          another sampler has taken the segment over

@@ -25,6 +25,7 @@ EXAMPLES = (
     sm.ConfigError("port", "x", "SHM_MONITOR_PORT", "must be a number", other="bind"),
     sm.MissingDependencyError("the sampler", "sampler", "numba"),
     sm.SamplerError("it ended"),
+    sm.InterpreterError("this program is frozen"),
     sm.AlreadyRunningError("one", 41),
     sm.NoSpaceError("/dev/shm/one", 4096, 1024),
     sm.FencedError("taken"),
