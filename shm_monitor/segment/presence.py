@@ -20,6 +20,7 @@ Source: fcntl(2), "Advisory record locking".
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
@@ -107,6 +108,7 @@ def take_slot(name: str, weight: float) -> int | None:
 
     Raises:
         MonitorError: the file cannot be made or trusted.
+        OSError: the record cannot be written, such as for a full /dev/shm; no slot is taken.
     """
     with _lock:
         known = _mine.get((os.getpid(), name))
@@ -117,7 +119,11 @@ def take_slot(name: str, weight: float) -> int | None:
             if not record_locks.lock(name, SUFFIX, slot):
                 continue
             record = Record(held_bytes_of("self"), weight, UNKNOWN_BYTES, 0, 0, 0, 0, 0.0, 0, 0, 0)
-            os.pwrite(_file(name), _RECORD.pack(*record), _RECORDS_OFFSET + slot * _RECORD.size)
+            try:
+                os.pwrite(_file(name), _RECORD.pack(*record), _RECORDS_OFFSET + slot * _RECORD.size)
+            except OSError:  # shared memory is full
+                record_locks.unlock(name, SUFFIX, slot)
+                raise
             _mine[os.getpid(), name] = [slot, 1]
             return slot
     return None
@@ -185,7 +191,10 @@ class Register:
     def record(self, slot: int) -> Record:
         """Return the record of *slot*."""
         fd = self._open()
-        data = b"" if fd is None else os.pread(fd, _RECORD.size, _RECORDS_OFFSET + slot * _RECORD.size)
+        data = b""
+        if fd is not None:
+            with contextlib.suppress(OSError):  # not to be had is nothing known
+                data = os.pread(fd, _RECORD.size, _RECORDS_OFFSET + slot * _RECORD.size)
         return Record(*_RECORD.unpack(data.ljust(_RECORD.size, b"\0")))
 
     def tell(self, slot: int, told: SamplersPart) -> None:

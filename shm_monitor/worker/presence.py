@@ -141,7 +141,8 @@ class Presence:
         names = [limit.name for limit in view.schema.limits]
         asked_for = [index for index, name in enumerate(names, 1) if name.partition(":")[0] in (MEMORY, _GPU_MEMORY)]
         if self.slot is not None:
-            presence.want(self._name, self.slot, _wants(names, indices))
+            with contextlib.suppress(OSError, MonitorError):  # a full /dev/shm: asked for all, as before
+                presence.want(self._name, self.slot, _wants(names, indices))
         if not self.is_seen(view):
             return indices
         if indices == (0,):
@@ -165,7 +166,8 @@ class Presence:
     def say(self, **what: Any) -> None:
         """Write into the own record; see ``shm_monitor.segment.presence.say``."""
         if self.slot is not None:
-            presence.say(self._name, self.slot, **what)
+            with contextlib.suppress(OSError, MonitorError):  # a full /dev/shm: the sampler does without
+                presence.say(self._name, self.slot, **what)
 
     def end(self) -> None:
         """Let go of the slot, unless this is a forked child's copy of somebody else's."""
@@ -189,7 +191,7 @@ class Presence:
         self._pid = os.getpid()
         try:
             self.slot = presence.take_slot(self._name, self._weight)
-        except MonitorError:
+        except (OSError, MonitorError):
             self.slot = None
         rebind = self._rebind()
         if rebind is not None:

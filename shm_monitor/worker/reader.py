@@ -182,7 +182,7 @@ class Reader:
         if attachment.presence is None:
             try:
                 attachment.present(weight)
-            except MonitorError as error:
+            except (OSError, MonitorError) as error:
                 with importing:
                     import logging
 
@@ -293,7 +293,11 @@ class Reader:
         return wait(self._attachment, timeout)
 
     async def changed(self, timeout: float | None = None) -> bool:
-        """Await what ``wait`` waits for, without a thread: it looks every 50 ms."""
+        """Await what ``wait`` waits for, without a thread: it looks every 50 ms.
+
+        Raises:
+            MonitorError: the event loop is not asyncio's (trio; anyio on trio).
+        """
         with importing:
             from shm_monitor.worker.waiting import changed
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING
 
-from shm_monitor.errors import SegmentError
+from shm_monitor.errors import MonitorError, SegmentError
 from shm_monitor.forks import importing
 from shm_monitor.segment import futex
 
@@ -42,10 +43,21 @@ def wait(attachment: Attachment, timeout: float | None) -> bool:
 
 
 async def changed(attachment: Attachment, timeout: float | None) -> bool:
-    """Do the same in an event loop, without a thread."""
+    """Do the same in an event loop, without a thread.
+
+    Raises:
+        MonitorError: the loop is not asyncio's.
+    """
     with importing:
         import asyncio  # 10 MB, which a worker without an event loop does not pay
 
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise MonitorError(
+            "changed() and calm_async() work in the event loop of asyncio, and none runs here; "
+            "under trio try: await trio.to_thread.run_sync(reader.wait, seconds)"
+        ) from None
     before = attachment.level()
     for seconds in slices(timeout, ASYNC_POLL_SECONDS):
         if attachment.level() != before:
@@ -63,8 +75,11 @@ def _words(attachment: Attachment) -> Sequence[tuple[int, int]]:
 
 
 def _sleep(words: Sequence[tuple[int, int]], seconds: float) -> None:
-    """Sleep until the one watched flag is woken; several flags, or none, are polled."""
-    if futex.HAS_FUTEX and len(words) == 1:
+    """Sleep until the one watched flag is woken; several flags, or none, are polled.
+
+    So is one where gevent or eventlet has put its own in the place of ``time.sleep``: a futex would stop all of theirs.
+    """
+    if futex.HAS_FUTEX and len(words) == 1 and isinstance(time.sleep, BuiltinFunctionType):
         futex.wait(words[0][0], words[0][1], seconds)
     else:
         time.sleep(min(seconds, POLL_SECONDS))
