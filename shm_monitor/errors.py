@@ -8,6 +8,7 @@
     +-- SamplerError             the sampler could not start or was refused
     |   +-- InterpreterError     no Python is known that could run it
     |   +-- AlreadyRunningError  another live sampler holds this name
+    |   +-- InterpreterError     no Python is known that could run a sampler
     |   +-- NoSpaceError         shared memory is full
     |   `-- FencedError          another sampler has taken the segment over
     +-- SegmentError             the segment cannot be read
@@ -130,6 +131,7 @@ class InterpreterError(SamplerError):
             f"{why}; name the Python that has shm-monitor installed: "
             "SHM_MONITOR_PYTHON=/path/to/python, or ResourceConfig(python=...)"
         )
+        self.why = why
 
 
 class AlreadyRunningError(SamplerError):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     sm.MonitorError("something"),
     sm.ConfigError("port", "x", "SHM_MONITOR_PORT", "must be a number", other="bind"),
+    sm.InterpreterError("this application is frozen"),
     sm.MissingDependencyError("the sampler", "sampler", "numba"),
     sm.SamplerError("it ended"),
     sm.InterpreterError("this program is frozen"),
