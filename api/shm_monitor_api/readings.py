@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from anyio import CapacityLimiter, to_thread
 from starlette.responses import Response
 
 import shm_monitor as sm
@@ -12,6 +13,7 @@ import shm_monitor as sm
 # A snapshot of 170 metrics costs 19 us and grows with GPUs and interfaces; a request to FastAPI about 200 us. Reading
 # again within 2 ms would tell nobody anything: samples are 50 ms apart or more in practice.
 FRESH_SECONDS = 0.002
+LARGE_KEPT = 8  # answers of a megabyte or so, of one sample
 
 
 class Reading:
@@ -59,3 +61,23 @@ class Readings:
             self._newest = Reading(self.reader.snapshot())
             self._read_at = now
         return self._newest
+
+
+class LargeAnswers:
+    """Answers that take milliseconds: made in a thread, one at a time, and kept for as long as the sample is."""
+
+    def __init__(self) -> None:
+        # Threads share the interpreter: two at once would take as long, and hold up the loop for twice as long.
+        self._one = CapacityLimiter(1)
+        self._reading: Reading | None = None
+
+    async def made(self, make: Callable[[], Response]) -> Response:
+        """Return what *make* gives, called in a thread after those before it."""
+        return await to_thread.run_sync(make, limiter=self._one)
+
+    def of(self, reading: Reading) -> Reading:
+        """Return the reading that keeps the answers of the sample of *reading*; for ``make``."""
+        kept = self._reading
+        if kept is None or kept.etag != reading.etag or len(kept.answers) >= LARGE_KEPT:
+            kept = self._reading = Reading(reading.snapshot)
+        return kept

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import shm_monitor as sm
 from shm_monitor_api.events import EventStream
-from shm_monitor_api.readings import Readings
+from shm_monitor_api.readings import LargeAnswers, Readings
 from shm_monitor_api.replaying import Replayer
 from shm_monitor_api.stopping import while_serving
 
@@ -25,6 +25,7 @@ class Service:
         readings: its newest sample, read once for all.
         stream: the events.
         replayer: answers what other settings would have decided.
+        large: answers that would hold up the event loop.
     """
 
     def __init__(self, config: ApiConfig) -> None:
@@ -33,6 +34,7 @@ class Service:
         self.readings = Readings(self.reader)
         self.stream = EventStream(self.readings, max_clients=config.max_event_clients)
         self.replayer = Replayer()
+        self.large = LargeAnswers()
 
     @asynccontextmanager
     async def while_serving(self, _: object) -> AsyncIterator[None]:

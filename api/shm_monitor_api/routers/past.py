@@ -41,12 +41,18 @@ async def get_history(request: Request, asked: AskedHistory, service: CurrentSer
     if values > limit:
         detail = f"up to {values} numbers, allowed are {limit}; try: fewer metrics, fewer seconds, a larger step"
         return problems.problem(403, detail, instance=path)
+
+    def columns() -> sm.History:
+        return service.reader.history(metrics=names, seconds=asked.seconds, since=asked.since, step=asked.step)
+
+    def answer() -> Response:
+        return answered(request, service.large.of(reading), columns, request.scope["query_string"])
+
     try:
-        columns = service.reader.history(metrics=names, seconds=asked.seconds, since=asked.since, step=asked.step)
+        return await service.large.made(answer)
     except sm.UnknownMetricError as error:
         detail = f"no metric {error.asked!r}; GET /schema lists them all"
         return problems.problem(404, detail, instance=path, kind=problems.UNKNOWN_METRIC)
-    return answered(request, reading, lambda: columns)
 
 
 @router.get("/episodes", **data(bodies.EpisodeEvents, 422, parameters=parameters(EPISODES)))
