@@ -13,7 +13,6 @@ import logging
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -47,13 +46,12 @@ class Stop:
         self.reason = ""
         self._owner_pid = owner_pid
         self._stdin_fd = stdin_fd
-        self._wake, signal_side = socket.socketpair()
-        signal_side.settimeout(0)
-        signal.set_wakeup_fd(signal_side.fileno(), warn_on_full_buffer=False)
-        self._signal_side = signal_side
+        self._wake, signal_side = os.pipe()  # open until the process ends, for a signal may come until then
+        os.set_blocking(signal_side, False)
+        signal.set_wakeup_fd(signal_side, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
         self._pidfd = _pidfd(owner_pid)
-        self._watched = [fd for fd in (stdin_fd, self._wake.fileno(), self._pidfd) if fd >= 0]
+        self._watched = [fd for fd in (stdin_fd, self._wake, self._pidfd) if fd >= 0]
 
     def wait(self, seconds: float) -> bool:
         """Sleep for *seconds*, or until there is a reason to stop; return whether there is one."""
@@ -73,8 +71,8 @@ class Stop:
             self.reason = f"its owner {self._owner_pid} ended"
         elif self._stdin_fd in ready and not os.read(self._stdin_fd, 1):
             self.reason = "its owner closed the order pipe"
-        elif self._wake.fileno() in ready:
-            self._wake.recv(64)
+        elif self._wake in ready:
+            os.read(self._wake, 64)
 
 
 def run(sampler: Sampler, stop: Stop, interval_ns: int, *, on_first: Callable[[], None], adaptive: bool = True) -> None:

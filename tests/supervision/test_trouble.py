@@ -148,6 +148,17 @@ def test_a_sampler_killed_in_its_start_says_by_which_signal(name: str, tmp_path:
 
 
 @pytest.mark.processes
+def test_a_sampler_leaves_nothing_open_that_python_would_warn_about(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONDEVMODE", "1")
+    supervisor.start()
+    supervisor.stop()
+
+    assert "ResourceWarning" not in capfd.readouterr().err
+
+
+@pytest.mark.processes
 def test_a_supervisor_that_is_stopped_in_its_own_thread_ends(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The thread may be the one that collects the last reference to a manager."""
     made: list[Supervisor] = []
