@@ -42,6 +42,7 @@ _HOMES = {
     "NoSpaceError": "errors",
     "NotFoundError": "errors",
     "NotReadyError": "errors",
+    "OtherMemoryError": "errors",
     "SamplerError": "errors",
     "SegmentError": "errors",
     "StaleError": "errors",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from shm_monitor.errors import NoSpaceError as NoSpaceError
     from shm_monitor.errors import NotFoundError as NotFoundError
     from shm_monitor.errors import NotReadyError as NotReadyError
+    from shm_monitor.errors import OtherMemoryError as OtherMemoryError
     from shm_monitor.errors import SamplerError as SamplerError
     from shm_monitor.errors import SegmentError as SegmentError
     from shm_monitor.errors import StaleError as StaleError

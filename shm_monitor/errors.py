@@ -16,7 +16,8 @@
     |   +-- NotReadyError        there, but its sampler has not finished starting
     |   +-- IncompatibleError    written by another major version
     |   +-- CorruptError         bytes that no sampler writes
-    |   `-- UntrustedError       somebody else could have written it
+    |   |-- UntrustedError       somebody else could have written it
+    |   `-- OtherMemoryError     its sampler measures the memory of another cgroup
     +-- StaleError               the newest sample is too old (``on_stale="raise"``)
     +-- UnknownLimitError        a watched limit that this sampler does not have
     +-- UnknownMetricError       a metric that this sampler does not have
@@ -224,6 +225,24 @@ class UntrustedError(SegmentError):
         self.path = path
         self.detail = detail
         self.owner_uid = owner_uid
+
+
+class OtherMemoryError(SegmentError):
+    """The sampler does not measure the innermost cgroup that limits the memory of this process.
+
+    Attributes:
+        own: the cgroup of this process, with its limit.
+        measured: the cgroup that the sampler measures, with its limit.
+    """
+
+    def __init__(self, name: str, own: str, measured: str) -> None:
+        super().__init__(
+            name,
+            f"the sampler {name!r} measures {measured}, but this process is limited by {own}; try, in the container "
+            'of this process: shm-monitor run -- CMD; to watch that sampler all the same: attach(..., scope="any")',
+        )
+        self.own = own
+        self.measured = measured
 
 
 class StaleError(MonitorError):

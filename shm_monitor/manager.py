@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import weakref
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.errors import SamplerError, SegmentError
+from shm_monitor.errors import OtherMemoryError, SamplerError, SegmentError
 from shm_monitor.forks import renew_in_child
-from shm_monitor.segment import names
+from shm_monitor.segment import memory_identity, names
 from shm_monitor.segment.status import LIVE
 from shm_monitor.supervision.handshake import Order
 from shm_monitor.supervision.shared_sampler import SharedSampler
@@ -20,6 +23,10 @@ from shm_monitor.worker.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from shm_monitor.worker.attachment import MemoryScope
+
+_log = logging.getLogger("shm_monitor")
 
 LOOK_SECONDS = 2.0  # how long to wait for somebody else's sampler before trying to start one again
 CLAIM_SECONDS = 10.0  # and before starting one although somebody else seems to be about to
@@ -32,6 +39,9 @@ class ResourceManager(Reader):
     The sampler lives as long as the process that owns it: its end, SIGKILL too, ends the sampler, and one of the other
     managers of that name starts the next and owns it, within 2 s (the history begins anew). In a forked child the
     manager is just a reader and stops nothing. A context manager; ``close`` stops only what it owns.
+
+    A sampler of another cgroup is left alone, also under this name: then ``name`` ends with the inode of the cgroup
+    that limits this process.
 
     While it is open its sampler is the default: ``attach()`` without a name, and all that takes a ``reader=`` and gets
     none, ask it, in this process and in those that it starts, for it sets ``SHM_MONITOR_NAME``. Of several the newest
@@ -56,9 +66,8 @@ class ResourceManager(Reader):
             MissingDependencyError: the packages of the sampler are not installed.
         """
         self.config = ResourceConfig.load() if config is None else config
-        force_clock = os.environ.get(FORCE_CLOCK_VARIABLE) == "1"
-        self._sampler = SharedSampler(Order(config=self.config, owner_pid=os.getpid(), force_clock=force_clock))
-        attachment = self._live_attachment(watch) if self.config.enabled else self._disabled_attachment()
+        self._sampler = self._shared_sampler()
+        attachment = self._own_attachment(watch) if self.config.enabled else self._disabled_attachment()
         super().__init__(attachment, required=self.config.enabled)
         names.announce(self.name)
         self._finalizer = weakref.finalize(self, _close, self._sampler, attachment, os.getpid())
@@ -87,6 +96,22 @@ class ResourceManager(Reader):
         super().close()
         self._finalizer()
 
+    def _shared_sampler(self) -> SharedSampler:
+        force_clock = os.environ.get(FORCE_CLOCK_VARIABLE) == "1"
+        return SharedSampler(Order(config=self.config, owner_pid=os.getpid(), force_clock=force_clock))
+
+    def _own_attachment(self, watch: Iterable[str] | None) -> Attachment:
+        """Return an attachment to a sampler of our own memory; under another name where the name is taken."""
+        try:
+            return self._live_attachment(watch)
+        except OtherMemoryError as error:
+            limit = memory_identity.innermost_limit()
+            name = f"{self.config.name}-{limit.inode if limit else memory_identity.cgroup_namespace()}"
+            _log.warning("%s; this manager uses a sampler of its own, %r", error, name)
+        self.config = msgspec.structs.replace(self.config, name=name)
+        self._sampler = self._shared_sampler()
+        return self._live_attachment(watch)
+
     def _live_attachment(self, watch: Iterable[str] | None) -> Attachment:
         """Return an attachment to a sampler that lives; start one where there is none, or wait for one that starts."""
         wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
@@ -111,16 +136,23 @@ class ResourceManager(Reader):
         """Return an attachment to a sampler that lives within *seconds*, or None."""
         deadline = time.monotonic() + seconds
         while True:
-            attachment = Attachment(self.config.name, watch=watch, on_stale=self.config.on_stale)
+            attachment = Attachment(self.config.name, watch=watch, on_stale=self.config.on_stale, scope=self._scope)
             try:
                 attachment.open(timeout=0.0, required=True)
                 if attachment.state == LIVE:
                     return attachment
+            except OtherMemoryError:
+                raise
             except SegmentError:
                 pass  # absent, starting, or damaged: the sampler that starts next puts it right
             if time.monotonic() >= deadline:
                 return None
             time.sleep(ATTACH_POLL_SECONDS)
+
+    @property
+    def _scope(self) -> MemoryScope:
+        """Whose memory is accepted: any where the configuration names the cgroup to measure."""
+        return "own" if self.config.scope == "auto" else "any"
 
     def _disabled_attachment(self) -> Attachment:
         attachment = Attachment(self.config.name, watch=None, on_stale="never")

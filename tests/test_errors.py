@@ -36,6 +36,7 @@ EXAMPLES = (
     sm.IncompatibleError("one", "layout 3", "layout 2"),
     sm.CorruptError("one", "a size of 0"),
     sm.UntrustedError("one", "/dev/shm/one", "mode 0666"),
+    sm.OtherMemoryError("one", "/a (limit 200 MB)", "/b (limit 2,000 MB)"),
     sm.StaleError("one", "dead", 4.5),
     sm.UnknownLimitError("memroy", ("memory", "cpu")),
     sm.UnknownMetricError("cpu.percent", ("cpu.cpu_percent",)),

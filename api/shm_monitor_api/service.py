@@ -54,8 +54,8 @@ def reader_of(name: str | None) -> sm.Reader:
         ConfigError: no sampler can have that name.
     """
     try:
-        return sm.attach(name, timeout=0.0)
+        return sm.attach(name, timeout=0.0, scope="any")
     except sm.SegmentError:
-        reader = sm.attach(name, timeout=0.0, required=False)
+        reader = sm.attach(name, timeout=0.0, required=False, scope="any")
         reader.required = True
         return reader

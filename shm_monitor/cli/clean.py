@@ -103,7 +103,7 @@ def _why_kept(name: str, files: list[os.DirEntry[str]]) -> str:
 
 def _why_young(name: str, files: Iterable[os.DirEntry[str]]) -> str:
     """Say that a sampler turns, lock or no lock, or that it did, or began to, less than a minute ago."""
-    with attach(name, timeout=0.0, required=False) as reader:
+    with attach(name, timeout=0.0, required=False, scope="any") as reader:
         status = reader.status()
     if status.state == LIVE:
         return f"its sampler lives (process {status.pid}), though nobody holds its lock"

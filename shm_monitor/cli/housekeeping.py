@@ -60,5 +60,5 @@ def _has_only_a_log(name: str) -> bool:
 
 
 def _status_of(name: str) -> Status:
-    with attach(name, timeout=0.0, required=False) as reader:
+    with attach(name, timeout=0.0, required=False, scope="any") as reader:
         return reader.status()

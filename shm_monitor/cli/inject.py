@@ -21,13 +21,13 @@ SECONDS_MAX = 24 * 3600.0
 def inject(given: argparse.Namespace) -> int:
     """Tell the sampler which readings to falsify, and for how long."""
     if given.end:
-        with attach(given.name, timeout=0.0) as reader:
+        with attach(given.name, timeout=0.0, scope="any") as reader:
             injection.end(reader.name)
         return exits.FINE
     asked = dict(map(reading_of, given.readings))
     if not asked or not 0 < given.seconds <= SECONDS_MAX:
         raise ConfigError("inject", given.seconds, "argument", "METRIC=NUMBER ... --seconds 1 to 86400")
-    with attach(given.name, timeout=0.0) as reader:
+    with attach(given.name, timeout=0.0, scope="any") as reader:
         falsify(reader, asked, given.seconds)
     print(f"injecting for {given.seconds:g} s: {', '.join(given.readings)}", file=sys.stderr)
     return exits.FINE

@@ -27,7 +27,7 @@ def snapshot(given: argparse.Namespace) -> int:
     from shm_monitor.snapshot.structs import encode_json, encode_msgpack
     from shm_monitor.snapshot.table import render_table
 
-    with attach(given.name, timeout=0.0) as reader:
+    with attach(given.name, timeout=0.0, scope="any") as reader:
         newest = reader.snapshot()
         if given.msgpack:
             sys.stdout.buffer.write(encode_msgpack(newest))
@@ -55,7 +55,7 @@ def verdict(reader: Reader, *, as_json: bool) -> int:
 
 def status(given: argparse.Namespace) -> int:
     """Print the state of the sampler."""
-    with attach(names.resolve(given.name), timeout=0.0, required=False) as reader:
+    with attach(names.resolve(given.name), timeout=0.0, required=False, scope="any") as reader:
         found, present, unknown = reader.status(), reader.snapshot().present, reader.explain().unknown
     if given.json:
         further = {"present": present, "unknown": unknown}
@@ -69,7 +69,7 @@ def status(given: argparse.Namespace) -> int:
 
 def schema(given: argparse.Namespace) -> int:
     """Print every metric that the sampler publishes."""
-    with attach(given.name, timeout=0.0) as reader:
+    with attach(given.name, timeout=0.0, scope="any") as reader:
         metrics = reader.view().schema.metrics
     if given.json:
         print(json.dumps([{"name": metric.name} | metric._asdict() for metric in metrics], indent=2))

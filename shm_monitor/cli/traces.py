@@ -29,7 +29,7 @@ def record(given: argparse.Namespace) -> int:
     """Append what the sampler has and what it will measure, until Ctrl-C."""
     from shm_monitor.traces.recorder import record as record_to
 
-    with attach(given.name, timeout=0.0) as reader:
+    with attach(given.name, timeout=0.0, scope="any") as reader:
         try:
             count = record_to(
                 reader, given.file, follow=not given.once, seconds=given.seconds, everything=given.everything

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shm_monitor import collectors
+from shm_monitor.collectors.cgroup.scope import Cgroups, Scope
+from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.sources import Source, source_for
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
@@ -28,6 +30,7 @@ from shm_monitor.sampler.readings import Readings
 from shm_monitor.schema import TRACK_FIELDS, Metric, Schema, Unknown, unknown
 from shm_monitor.segment.flags import BETWEEN, INJECTED, INJECTED_BEFORE
 from shm_monitor.segment.injection import Injector
+from shm_monitor.segment.memory_identity import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -191,7 +194,19 @@ def _publisher(config: ResourceConfig, schema: Schema, support: KernelSupport) -
         period_ns=int(config.observation_period * 1e9),
         support=support,
         accepts_injection=config.allow_injection,
+        memory_cgroups=_memory_cgroups(config.scope),
     )
+
+
+def _memory_cgroups(scope: str) -> bytes:
+    """Return the identities of the memory cgroups of *scope*; none for the host, which is everybody's."""
+    if scope == "host":
+        return b""
+    cgroups = Cgroups(Scope.parse(scope), Roots())
+    try:
+        return packed([str(one.path) for one in cgroups.of("memory")])
+    finally:
+        cgroups.close()
 
 
 def _deciders(

@@ -18,6 +18,7 @@ from shm_monitor.segment import layout
 from shm_monitor.segment.flags import ended_word
 from shm_monitor.segment.layout import HEADER, Header, SlotLayout
 from shm_monitor.segment.mapping import identity, open_read_only, read_slot, taken
+from shm_monitor.segment.memory_identity import boot_id, cgroup_namespace
 from shm_monitor.segment.names import HAS_DIRECTORY, NEW_SUFFIX, SHM_DIRECTORY, object_name, object_path
 from shm_monitor.segment.removal import unlink_object
 from shm_monitor.supervision.refusals import refusal
@@ -35,7 +36,16 @@ class OwnedSegment:
         taken_over: true when the ring, the flags and the head of a dead sampler go on.
     """
 
-    def __init__(self, name: str, schema: bytes, slot: SlotLayout, *, slot_count: int, capabilities: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        schema: bytes,
+        slot: SlotLayout,
+        *,
+        slot_count: int,
+        capabilities: int,
+        memory_cgroups: bytes = b"",
+    ) -> None:
         """Take over the segment *name* if it means the same in every byte, else prepare a new one beside it.
 
         Raises:
@@ -45,6 +55,8 @@ class OwnedSegment:
         self.name = name
         # Readers look at the capabilities once, when they attach: other capabilities are another segment.
         self.header = layout.plan(schema, slot, slot_count)._replace(capabilities=capabilities, boot_id=boot_id())
+        if memory_cgroups:  # other memory is another history
+            self.header = self.header._replace(cgroup_namespace=cgroup_namespace(), memory_cgroups=memory_cgroups)
         self._retiring: SharedMemory | None = None
         old = _readable(name)
         self.taken_over = old is not None and _continues(old, self.header, name, schema=schema, slot=slot)
@@ -151,18 +163,6 @@ def _continues(old: Header, planned: Header, name: str, *, schema: bytes, slot: 
             and state in {layout.LIVE, layout.STOPPED}
             and read_slot(memory, header, head, crc_offset=slot.crc) is not None
         )
-
-
-def boot_id() -> bytes:
-    """Return the 16 bytes that name this boot of the kernel; zeros where the system does not say.
-
-    Source: random(4), /proc/sys/kernel/random/boot_id.
-    """
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return bytes.fromhex(file.read().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)
 
 
 def _create(name: str, size: int) -> SharedMemory:

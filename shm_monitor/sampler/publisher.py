@@ -72,7 +72,7 @@ class Publisher:
         head: the number of the newest complete sample; 0 before the first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of the header
         self,
         name: str,
         schema: Schema,
@@ -83,6 +83,7 @@ class Publisher:
         period_ns: int = 0,
         support: KernelSupport = NO_SUPPORT,
         accepts_injection: bool = False,
+        memory_cgroups: bytes = b"",
     ) -> None:
         """Open the segment of *name* for this thread; its lock must be held.
 
@@ -95,7 +96,14 @@ class Publisher:
         slot = SlotLayout.of(schema)
         capabilities = support.marks_death * KERNEL_MARKS_DEATH | support.ends_hang * KERNEL_ENDS_HANG
         capabilities |= accepts_injection * ACCEPTS_INJECTION
-        self._segment = OwnedSegment(name, schema.to_json(), slot, slot_count=slot_count, capabilities=capabilities)
+        self._segment = OwnedSegment(
+            name,
+            schema.to_json(),
+            slot,
+            slot_count=slot_count,
+            capabilities=capabilities,
+            memory_cgroups=memory_cgroups,
+        )
         self._timing = _Timing(interval_ns, stale_after_ns, period_ns)
         dtype = slot_dtype(slot)
         header = self._segment.header

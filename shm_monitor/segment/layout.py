@@ -15,7 +15,9 @@
      0x050 u64 requests_offset, u32 worker_count, first_worker_flag
      0x060 u64 ring_offset, u32 slot_count, slot_stride
      0x070 u8[16] boot_id
-     0x080 u64 pid *, pid_start_ticks *, created_realtime_ns, interval_ns *, stale_after_ns *
+     0x080 u64 cgroup_namespace its inode; 0: the sampler does not say whose memory it measures
+     0x088 u64[16] memory_cgroups inodes of the measured memory cgroups, 0 for none
+     0x108 u64 pid *, pid_start_ticks *, created_realtime_ns, interval_ns *, stale_after_ns *
     page 1   hot words (one writer, so packed)
      +0x00 head, beat_mono_ns, state, epoch, incarnation, observation_period_ns
      +0x40 per collector: last_ok_mono_ns, error_count
@@ -42,7 +44,7 @@ PAGE_BYTES = 4096
 WORD_BYTES = 8
 
 MAGIC = int.from_bytes(b"SHMMON\r\n", "little")  # the line end shows a transfer in text mode, as in PNG
-MAJOR = 2
+MAJOR = 3
 MINOR = 0
 ENDIAN_TAG = 0x01020304
 
@@ -51,9 +53,9 @@ ACCEPTS_INJECTION = 1 << 1
 KERNEL_ENDS_HANG = 1 << 2
 NEEDS_NO_CLOCK = KERNEL_MARKS_DEATH | KERNEL_ENDS_HANG  # both: a flag alone says whether the sampler is alive
 
-HEADER = struct.Struct("<QIIIIQQQQQQIIQIIQII16sQQQQQ")
+HEADER = struct.Struct("<QIIIIQQQQQQIIQIIQII16sQ128sQQQQQ")
 CAPABILITIES_OFFSET = struct.calcsize("<QIIIIQQ")
-PID_OFFSET = struct.calcsize("<QIIIIQQQQQQIIQIIQII16s")
+PID_OFFSET = struct.calcsize("<QIIIIQQQQQQIIQIIQII16sQ128s")
 START_TICKS_OFFSET = PID_OFFSET + WORD_BYTES
 CREATED_OFFSET = START_TICKS_OFFSET + WORD_BYTES
 INTERVAL_OFFSET = CREATED_OFFSET + WORD_BYTES
@@ -110,6 +112,8 @@ class Header(NamedTuple):
     slot_count: int
     slot_stride: int
     boot_id: bytes
+    cgroup_namespace: int
+    memory_cgroups: bytes
     pid: int
     pid_start_ticks: int
     created_realtime_ns: int
@@ -211,6 +215,8 @@ def plan(schema: bytes, slot: SlotLayout, slot_count: int) -> Header:
         slot_count=slots,
         slot_stride=slot.stride,
         boot_id=bytes(16),
+        cgroup_namespace=0,
+        memory_cgroups=bytes(128),
         pid=0,
         pid_start_ticks=0,
         created_realtime_ns=0,

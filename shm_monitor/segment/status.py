@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import time
 
-from shm_monitor.errors import CorruptError, IncompatibleError, NotFoundError, NotReadyError, SegmentError
+from shm_monitor.errors import (
+    CorruptError,
+    IncompatibleError,
+    NotFoundError,
+    NotReadyError,
+    OtherMemoryError,
+    SegmentError,
+)
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment import layout
 from shm_monitor.segment.clocks import samplers_now_ns
@@ -22,12 +29,14 @@ ABSENT = "absent"
 INCOMPATIBLE = "incompatible"
 CORRUPT = "corrupt"
 UNTRUSTED = "untrusted"
+OTHER_MEMORY = "other-memory"
 
 _BY_ERROR = {
     NotFoundError: ABSENT,
     NotReadyError: STARTING,
     IncompatibleError: INCOMPATIBLE,
     CorruptError: CORRUPT,
+    OtherMemoryError: OTHER_MEMORY,
 }
 
 
@@ -48,7 +57,8 @@ class Status(NamedTuple):
 
     Args:
         name: of the sampler.
-        state: live, starting, stale (dead or hung), stopped, retired, absent, incompatible, corrupt or untrusted.
+        state: live, starting, stale (dead or hung), stopped, retired, absent, incompatible, corrupt, untrusted or
+            other-memory (it measures another cgroup than this process's).
         detail: one sentence where something is wrong, else empty.
         age_seconds: since the sampling loop last turned.
         interval_seconds: between two samples.
@@ -133,7 +143,7 @@ def status_of(view: View) -> Status:
     return Status(
         name=view.name,
         state=state,
-        detail=_detail(now),
+        detail="; ".join(filter(None, (_detail(now), _other_memory(view)))),
         age_seconds=beat_age_ns(view) / 1e9,
         interval_seconds=view.word(layout.INTERVAL_OFFSET) / 1e9,
         sequence=view.word(layout.HEAD_OFFSET),
@@ -142,6 +152,15 @@ def status_of(view: View) -> Status:
         restarts=max(view.word(layout.INCARNATION_OFFSET) - 1, 0),
         collectors=collectors,
     )
+
+
+def _other_memory(view: View) -> str:
+    """Say that the sampler measures other memory than this process's; an empty string where it measures this."""
+    try:
+        view.check_memory()
+    except OtherMemoryError as error:
+        return str(error)
+    return ""
 
 
 def _detail(now_ns: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 from shm_monitor.errors import CorruptError, NotReadyError, SegmentError
 from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING, NamedTuple
-from shm_monitor.segment import layout
+from shm_monitor.segment import layout, memory_identity
 from shm_monitor.segment.layout import COLLECTOR_STRIDE, COLLECTORS_OFFSET, SLOT_HEAD, WORD_BYTES, SlotLayout
 from shm_monitor.segment.mapping import open_read_only, read_slot
 
@@ -133,6 +135,24 @@ class View:
         """Return (monotonic ns of the last success or 0, errors) of collector *index*."""
         offset = COLLECTORS_OFFSET + index * COLLECTOR_STRIDE
         return self.word(offset), self.word(offset + WORD_BYTES)
+
+    def check_memory(self) -> None:
+        """Return where the sampler measures the innermost cgroup that limits the memory of this process. 0.1 ms.
+
+        Raises:
+            OtherMemoryError: it measures other memory.
+        """
+        memory_identity.check(self.name, self.header, self._measured)
+
+    def _measured(self) -> str:
+        """Say for people which cgroup the sampler measures, with its limit."""
+        try:
+            name = self.schema.facts["memory"]["scopes"][-1]
+            place = self.schema.places["memory:0.capacity_bytes"]
+            (size,) = struct.unpack_from("<d", self.sample().data, self.slot.values + place * WORD_BYTES)
+        except (SegmentError, LookupError, TypeError):
+            return "the host"
+        return f"{name} (limit {memory_identity.megabytes(size)})" if size == size else f"{name} (no limit)"  # noqa: PLR0124
 
     def _checked_schema(self) -> tuple[Schema, SlotLayout]:
         with importing:

@@ -92,7 +92,7 @@ class LocalSource:
 
     def __init__(self, name: str | None) -> None:
         """Look for the sampler *name*, which may come later."""
-        self._reader: Reader = attach(names.resolve(name), timeout=0.0, required=False)
+        self._reader: Reader = attach(names.resolve(name), timeout=0.0, required=False, scope="any")
         self._reader.required = True  # once it was there, its absence is worth a message
         self.title = self._reader.name
 

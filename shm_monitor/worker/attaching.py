@@ -12,7 +12,7 @@ from shm_monitor.worker.reader import Reader
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shm_monitor.worker.attachment import OnStale
+    from shm_monitor.worker.attachment import MemoryScope, OnStale
 
 
 def attach(
@@ -23,6 +23,7 @@ def attach(
     on_stale: OnStale = "never",
     required: bool = True,
     present: bool = False,
+    scope: MemoryScope = "own",
 ) -> Reader:
     """Return a reader of the sampler *name*. Costs about 0.1 ms once its sampler runs.
 
@@ -40,15 +41,20 @@ def attach(
             looks again at most once a second, and ``Reader.explain`` says that there is none. Only
             ``on_stale="raise"`` asks for an error all the same.
 
+        scope: whose memory the sampler may measure. ``own``: the innermost cgroup that limits this process must be
+            among those it measures, or the sampler was told to measure the host. ``any``: a watcher reads them all.
         present: have this process seen by the sampler, and asked for its part alone; see ``Reader.present``.
 
     Raises:
         ConfigError: *on_stale* is none of those allowed; *name* (or ``SHM_MONITOR_NAME``) is not, and *required*.
         SegmentError: no segment that can be read (one of its kinds), and *required*.
+        OtherMemoryError: the sampler measures another cgroup, and *required*; a ``SegmentError``.
         UnknownLimitError: *watch* names a limit that the sampler does not have, and *required*.
     """
     if on_stale not in ON_STALE:
         raise ConfigError("on_stale", on_stale, "argument", f"one of {', '.join(ON_STALE)}")
+    if scope not in ("own", "any"):
+        raise ConfigError("scope", scope, "argument", "own or any")
     wanted = None if watch is None else tuple([watch] if isinstance(watch, str) else watch)
     try:
         resolved = names.resolve(name)
@@ -56,7 +62,7 @@ def attach(
         if required:
             raise
         return _reader_of_nothing(error, watch=wanted, on_stale=on_stale)
-    attachment = Attachment(resolved, watch=wanted, on_stale=on_stale)
+    attachment = Attachment(resolved, watch=wanted, on_stale=on_stale, scope=scope)
     attachment.open(timeout=timeout, required=required)
     reader = Reader(attachment, required=required)
     if present:
@@ -65,10 +71,15 @@ def attach(
 
 
 def attached_again(
-    name: str, watch: tuple[str, ...] | None, on_stale: OnStale, required: bool, present: bool
+    name: str,
+    watch: tuple[str, ...] | None,
+    on_stale: OnStale,
+    required: bool,
+    present: bool,
+    scope: MemoryScope = "own",
 ) -> Reader:
     """Return a reader where one was unpickled; its sampler may be gone by now."""
-    reader = attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False, present=present)
+    reader = attach(name, timeout=0.0, watch=watch, on_stale=on_stale, required=False, present=present, scope=scope)
     reader.required = required
     return reader
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from shm_monitor.errors import MonitorError, NotFoundError, NotReadyError, SegmentError, StaleError
+from shm_monitor.errors import MonitorError, NotFoundError, NotReadyError, OtherMemoryError, SegmentError, StaleError
 from shm_monitor.forks import importing
 from shm_monitor.light import TYPE_CHECKING
 from shm_monitor.segment import layout, names
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from shm_monitor.worker.presence import Presence
 
     OnStale = Literal["never", "always", "hold", "raise"]
+    MemoryScope = Literal["own", "any"]
 
 ON_STALE: tuple[OnStale, ...] = ("never", "always", "hold", "raise")
 
+CHECK_MEMORY_SECONDS = 5.0  # how often a slow path looks whether this process is in another cgroup now: 0.1 ms
 LOOK_AGAIN_SECONDS = 0.2  # how often a reader without a live sampler looks for one: one stat(2), 2 us
 ATTACH_POLL_SECONDS = 0.01
 # How long an answer for a dead sampler holds without a look at its segment: less than any sampler takes to start.
@@ -45,22 +47,26 @@ class Attachment:
         name: of the sampler.
         watch: the limits asked for; None for the overall verdict.
         on_stale: what to answer while no sampler is alive.
+        scope: whose memory the sampler may measure: ``own``, this process's, or ``any``.
         indices: the flags of the watched limits.
         presence: the slot of a worker that has presented itself.
         trouble: why there is no segment, while there is none.
         settled_until: how long the last decision for a dead sampler holds without another, in monotonic seconds.
     """
 
-    def __init__(self, name: str, *, watch: tuple[str, ...] | None, on_stale: OnStale) -> None:
+    def __init__(
+        self, name: str, *, watch: tuple[str, ...] | None, on_stale: OnStale, scope: MemoryScope = "own"
+    ) -> None:
         """Prepare; ``open`` looks for the sampler."""
         self.name = name
         self.watch = watch
         self.on_stale = on_stale
+        self.scope = scope
         self.indices = self._asked = OVERALL
         self.presence: Presence | None = None
         self.trouble: SegmentError = NotFoundError(name, names.object_path(name))
         self._view: View | None = None
-        self._next_look = 0.0
+        self._next_look = self._next_check = 0.0
         self._warned_of: object = None
         self._grace_period: GracePeriod | None = None
         self._closed = False
@@ -115,6 +121,7 @@ class Attachment:
         Raises:
             SegmentError: there is none; says why.
         """
+        self._check_memory_again()
         live = self.live_words() is not None
         view = self._view
         if view is None:
@@ -123,6 +130,19 @@ class Attachment:
 
             raise copy(self.trouble)  # the one that is kept would grow, and keep the frames of all who were ever told
         return view, live
+
+    def _check_memory_again(self) -> None:
+        """Let go of a sampler of other memory, where this process was moved or forked into another cgroup."""
+        view, now = self._view, time.monotonic()
+        if view is None or self.scope == "any" or now < self._next_check:
+            return
+        self._next_check = now + CHECK_MEMORY_SECONDS
+        try:
+            view.check_memory()
+        except OtherMemoryError as error:
+            self.trouble = _without_frames(error)
+            self._bind_to(None)
+            self._view = None
 
     @property
     def state(self) -> str:
@@ -226,6 +246,9 @@ class Attachment:
 
     def _use(self, view: View, *, strict: bool) -> None:
         """Make *view* the one to answer from; the old one goes when nobody holds its bytes."""
+        if self.scope == "own":
+            view.check_memory()
+            self._next_check = time.monotonic() + CHECK_MEMORY_SECONDS
         if self.watch is None:
             indices = OVERALL
         else:
@@ -323,6 +346,9 @@ class Attachment:
         except OSError:  # no descriptor left to read it by: the answer matters more; said once there is one
             return
         self._warned_of = death
+        if view is None and isinstance(self.trouble, OtherMemoryError):
+            logging.getLogger("shm_monitor").warning("answers as without a sampler: %s", self.trouble)
+            return
         logging.getLogger("shm_monitor").warning(
             "the sampler %r is %s: should_prune() answers by on_stale=%r until one is back; "
             "try: shm-monitor status --name %s",

@@ -353,7 +353,8 @@ class Reader:
     def __reduce__(self) -> tuple[Callable[..., Reader], tuple[object, ...]]:
         """Pickle as the name: the process that unpickles attaches for itself."""
         present = self._attachment.presence is not None
-        asked = (self.name, self._attachment.watch, self._attachment.on_stale, self.required, present)
+        of = self._attachment
+        asked = (self.name, of.watch, of.on_stale, self.required, present, of.scope)
         with importing:
             from shm_monitor.worker.attaching import attached_again
 

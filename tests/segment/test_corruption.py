@@ -59,13 +59,13 @@ def test_another_magic_is_damage(bench: Bench) -> None:
     assert isinstance(damaged_by(bench.name, magic=layout.MAGIC ^ 1 << 40), CorruptError)
 
 
-@pytest.mark.parametrize("major", [1, 3])
+@pytest.mark.parametrize("major", [1, 2])
 def test_another_major_version_is_incompatible_and_says_both(bench: Bench, major: int) -> None:
     """Whatever else its header has: nothing behind the version is looked at."""
     error = damaged_by(bench.name, major=major, header_size=0x98, flags_offset=0, ring_offset=1)
     assert isinstance(error, IncompatibleError)
     assert f"{major}.0" in str(error)
-    assert "version 2" in str(error)
+    assert "version 3" in str(error)
     with attach(bench.name, timeout=0.0, required=False) as reader:
         assert reader.status().state == "incompatible"
         assert reader.should_prune() is False

@@ -37,20 +37,22 @@ HEADER_GOLDEN = {
     "slot_count": (0x068, 4),
     "slot_stride": (0x06C, 4),
     "boot_id": (0x070, 16),
-    "pid": (0x080, 8),
-    "pid_start_ticks": (0x088, 8),
-    "created_realtime_ns": (0x090, 8),
-    "interval_ns": (0x098, 8),
-    "stale_after_ns": (0x0A0, 8),
+    "cgroup_namespace": (0x080, 8),
+    "memory_cgroups": (0x088, 128),
+    "pid": (0x108, 8),
+    "pid_start_ticks": (0x110, 8),
+    "created_realtime_ns": (0x118, 8),
+    "interval_ns": (0x120, 8),
+    "stale_after_ns": (0x128, 8),
 }
 
 WORDS_GOLDEN = {
     "CAPABILITIES_OFFSET": 0x028,
-    "PID_OFFSET": 0x080,
-    "START_TICKS_OFFSET": 0x088,
-    "CREATED_OFFSET": 0x090,
-    "INTERVAL_OFFSET": 0x098,
-    "STALE_AFTER_OFFSET": 0x0A0,
+    "PID_OFFSET": 0x108,
+    "START_TICKS_OFFSET": 0x110,
+    "CREATED_OFFSET": 0x118,
+    "INTERVAL_OFFSET": 0x120,
+    "STALE_AFTER_OFFSET": 0x128,
     "HEAD_OFFSET": 0x1000,
     "BEAT_OFFSET": 0x1008,
     "STATE_OFFSET": 0x1010,
@@ -67,7 +69,7 @@ WORDS_GOLDEN = {
     "FLAG_COUNT": 1536,
     "REQUESTS_OFFSET": 0x5000,
     "SCHEMA_OFFSET": 0x7000,
-    "MAJOR": 2,
+    "MAJOR": 3,
     "MINOR": 0,
     "ENDIAN_TAG": 0x01020304,
     "KERNEL_MARKS_DEATH": 1,
@@ -98,7 +100,7 @@ SLOT_GOLDEN = {
 
 CHECKED_ELSEWHERE = {
     *("magic", "major", "minor", "layout_hash", "capabilities"),
-    *("boot_id", "pid", "pid_start_ticks", "created_realtime_ns"),
+    *("boot_id", "cgroup_namespace", "memory_cgroups", "pid", "pid_start_ticks", "created_realtime_ns"),
 }
 
 
@@ -108,7 +110,7 @@ def field_places() -> dict[str, tuple[int, int]]:
     codes = re.findall(r"\d*[A-Za-z]", HEADER.format.lstrip("<"))
     fields = [code if code.endswith("s") else code[-1] for code in codes for _ in range(_repeats(code))]
     for name, code in zip(Header._fields, fields, strict=True):
-        size = {"Q": 8, "I": 4, "16s": 16}[code]
+        size = {"Q": 8, "I": 4, "16s": 16, "128s": 128}[code]
         places[name] = (offset, size)
         offset += size
     assert offset == HEADER.size
@@ -128,7 +130,7 @@ def good_header() -> tuple[Header, int]:
 
 def test_the_fields_of_the_header_stay_where_they_are() -> None:
     assert field_places() == HEADER_GOLDEN
-    assert HEADER.size == 0xA8
+    assert HEADER.size == 0x130
 
 
 def test_the_words_outside_the_header_stay_where_they_are() -> None:
@@ -158,9 +160,9 @@ def test_a_plan_puts_schema_and_ring_on_pages_of_their_own() -> None:
     header = plan(SCHEMA, SLOT, 100)
     assert header == Header(
         magic=layout.MAGIC,
-        major=2,
+        major=3,
         minor=0,
-        header_size=0xA8,
+        header_size=0x130,
         endian_tag=0x01020304,
         total_size=0x8000 + 6 * 4096,
         layout_hash=0x8CD48F13_E142D9CC,
@@ -177,6 +179,8 @@ def test_a_plan_puts_schema_and_ring_on_pages_of_their_own() -> None:
         slot_count=100,
         slot_stride=240,
         boot_id=bytes(16),
+        cgroup_namespace=0,
+        memory_cgroups=bytes(128),
         pid=0,
         pid_start_ticks=0,
         created_realtime_ns=0,

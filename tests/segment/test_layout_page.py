@@ -14,7 +14,7 @@ from tests.support.surroundings import ROOT
 
 PAGE = ROOT / "docs" / "segment.md"
 TEXT = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-TYPES = {"Q": "u64", "I": "u32", "16s": "u8[16]"}
+TYPES = {"Q": "u64", "I": "u32", "16s": "u8[16]", "128s": "u64[16]"}
 HOT_WORDS = {
     "head": layout.HEAD_OFFSET,
     "beat": layout.BEAT_OFFSET,
@@ -37,7 +37,7 @@ def rows(title: str) -> list[list[str]]:
 
 
 def test_the_header_has_these_fields_at_these_offsets() -> None:
-    formats = re.findall(r"16s|[QI]", HEADER.format)
+    formats = re.findall(r"16s|128s|[QI]", HEADER.format)
     offsets = [struct.calcsize("<" + "".join(formats[:place])) for place in range(len(formats))]
     true = [[f"0x{at:03x}", TYPES[kind], name] for at, kind, name in zip(offsets, formats, Header._fields, strict=True)]
 

@@ -129,6 +129,20 @@ class Child:
         self._process.stdin.flush()
         assert self.say() == "done"
 
+    def answer(self, expression: str) -> str:
+        """Return what *expression* is there, on one line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"print({expression}, flush=True)\n")
+        self._process.stdin.flush()
+        answer = self.say()
+        assert self.say() == "done"
+        return answer
+
+    def kill(self) -> None:
+        """End it as the kernel does where memory is short."""
+        self._process.kill()
+        self._process.wait()
+
     def say(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
