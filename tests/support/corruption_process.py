@@ -55,8 +55,8 @@ def field(moments: random.Random, data: bytearray, good: Header) -> None:
     name = moments.choice(Header._fields)
     width = 64 if name not in {"major", "minor", "header_size", "endian_tag"} | _SHORT else 32
     old = getattr(header, name)
-    if name == "boot_id":
-        HEADER.pack_into(data, 0, *header._replace(boot_id=moments.randbytes(16)))
+    if isinstance(old, bytes):
+        HEADER.pack_into(data, 0, *header._replace(**{name: moments.randbytes(len(old))}))
         return
     new = moments.choice([*BOUNDARIES, old - 1, old + 1, old ^ 1 << moments.randrange(width), moments.getrandbits(64)])
     HEADER.pack_into(data, 0, *header._replace(**{name: new % 2**width}))
