@@ -56,7 +56,7 @@ def field(moments: random.Random, data: bytearray, good: Header) -> None:
     width = 64 if name not in {"major", "minor", "header_size", "endian_tag"} | _SHORT else 32
     old = getattr(header, name)
     if isinstance(old, bytes):
-        HEADER.pack_into(data, 0, *header._replace(**{name: moments.randbytes(len(old))}))
+        HEADER.pack_into(data, 0, *header._replace(**{name: moments.randbytes(len(old))}))  # type: ignore[arg-type]
         return
     new = moments.choice([*BOUNDARIES, old - 1, old + 1, old ^ 1 << moments.randrange(width), moments.getrandbits(64)])
     HEADER.pack_into(data, 0, *header._replace(**{name: new % 2**width}))
