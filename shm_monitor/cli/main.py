@@ -117,6 +117,11 @@ def _add_run(verbs: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument("--no-api", action="store_true", help="the sampler alone, without the REST API beside it")
     run.add_argument("--bind", metavar="HOST:PORT", help="where the REST API listens (shm-monitor api --help)")
     run.add_argument("--no-view", action="store_true", help="log lines instead of the live view of a terminal")
+    run.add_argument(
+        "--no-oom-score",
+        action="store_true",
+        help="leave CMD's oom_score_adj; else it is raised by 500, to spare the sampler",
+    )
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="run CMD with SHM_MONITOR_NAME set")
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shm_monitor import exits
@@ -26,7 +27,7 @@ from shm_monitor.supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from shm_monitor.config.resource import ResourceConfig
 
@@ -35,6 +36,9 @@ _log = logging.getLogger("shm_monitor")
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # a terminal sends these to the command itself, too
 TURN_SECONDS = 1.0
+OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
+OOM_SCORE_MOST = 1000
+COMMAND_SCORE = 500  # of 1,000: as if the command held half of all memory more than it does
 
 
 def run(given: argparse.Namespace) -> int:
@@ -58,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
         keeper = ApiKeeper(api.command_line("--stop-at-eof", *options), environ)
         address = api.url(given.bind, environ)
     if command:
-        return run_command(config, command, keeper)
+        return run_command(config, command, keeper, adds_to_score=not given.no_oom_score)
     view = View(config.name, address) if on_terminal else None
     return run_sampler(config, partial(settings.load, given), view=view, keeper=keeper)
 
@@ -112,18 +116,43 @@ def run_sampler(
     return exits.FINE
 
 
-def run_command(config: ResourceConfig, command: list[str], keeper: ApiKeeper | None = None) -> int:
-    """Run *command* beside a sampler and return its exit status, 128 + n where signal n ended it."""
+def run_command(
+    config: ResourceConfig, command: list[str], keeper: ApiKeeper | None = None, *, adds_to_score: bool = True
+) -> int:
+    """Run *command* beside a sampler and return its exit status, 128 + n where signal n ended it.
+
+    With *adds_to_score* the kernel kills the command's processes before the sampler when memory runs out.
+    """
     signals = _Forwarding()  # before anything begins that a KeyboardInterrupt would leave behind
     with ResourceManager(config), keeper or contextlib.nullcontext():
         try:
-            process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: config.name})
+            with _higher_score() if adds_to_score else contextlib.nullcontext():
+                process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: config.name})
         except OSError as error:
             print(f"shm-monitor: {command[0]}: {error.strerror}", file=sys.stderr)
             return 127 if isinstance(error, FileNotFoundError) else 126  # as sh(1) does
         signals.pass_on_to(process)
         status = process.wait()
         return 128 - status if status < 0 else status
+
+
+@contextlib.contextmanager
+def _higher_score() -> Iterator[None]:
+    """Let what is started in this context inherit a higher score for the kernel's choice of whom to kill.
+
+    Source: proc_pid_oom_score_adj(5). A process without privileges may lower its own score to what it was.
+    """
+    try:
+        before = int(OOM_SCORE_ADJ.read_text(encoding="ascii"))
+        OOM_SCORE_ADJ.write_text(str(min(before + COMMAND_SCORE, OOM_SCORE_MOST)), encoding="ascii")
+    except (OSError, ValueError):  # not Linux, or a sandbox that hides it
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            OOM_SCORE_ADJ.write_text(str(before), encoding="ascii")
 
 
 def _is_installed(bind: str | None) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +25,6 @@ from tests.support.surroundings import child_environment, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support.publishing import Bench
 
@@ -183,6 +183,18 @@ def test_run_with_a_command_passes_its_name_and_returns_its_status(name: str) ->
 
     assert finished("run", "--name", name, "--", "sh", "-c", script)[0] == 7
     assert not os.path.exists(names.object_path(name))
+
+
+def test_the_kernel_takes_the_processes_of_a_command_before_the_sampler(name: str) -> None:
+    """Their oom_score_adj is 500 higher, and that of the sampler is what it was."""
+    ours = int(Path("/proc/self/oom_score_adj").read_text())
+    script = "cat /proc/self/oom_score_adj; cat /proc/$PPID/oom_score_adj"
+
+    assert finished("run", "--name", name, "--", "sh", "-c", script)[1].split() == [
+        str(min(ours + 500, 1000)),
+        str(ours),
+    ]
+    assert finished("run", "--name", name, "--no-oom-score", "--", "sh", "-c", script)[1].split() == [str(ours)] * 2
 
 
 def test_run_with_a_command_that_a_signal_ends_returns_128_and_the_signal(name: str) -> None:

@@ -8,7 +8,7 @@
 _shtab_shm_monitor_config_subparsers=(show init)
 _shtab_shm_monitor_subparsers=(run api top snapshot check status schema episodes record replay inject list clean doctor config open completion)
 
-_shtab_shm_monitor_run_option_strings=(-h --help --name --env-file --set --no-api --bind --no-view)
+_shtab_shm_monitor_run_option_strings=(-h --help --name --env-file --set --no-api --bind --no-view --no-oom-score)
 _shtab_shm_monitor_api_option_strings=(--env-file -h --help --name --bind --token-file --allow-host --insecure --tls-cert --tls-key --access-log --log-format --log-level --max-event-clients --check --stop-at-eof)
 _shtab_shm_monitor_top_option_strings=(-h --help --name --url --once --plain --width)
 _shtab_shm_monitor_snapshot_option_strings=(-h --help --json --msgpack --name)
@@ -70,6 +70,7 @@ _shtab_shm_monitor_run__h_nargs=0
 _shtab_shm_monitor_run___help_nargs=0
 _shtab_shm_monitor_run___no_api_nargs=0
 _shtab_shm_monitor_run___no_view_nargs=0
+_shtab_shm_monitor_run___no_oom_score_nargs=0
 _shtab_shm_monitor_api__h_nargs=0
 _shtab_shm_monitor_api___help_nargs=0
 _shtab_shm_monitor_api___insecure_nargs=0

@@ -66,6 +66,7 @@ complete -c shm-monitor -n '_shtab_shm_monitor_using run' -l set -xka "observati
 complete -c shm-monitor -n '_shtab_shm_monitor_using run' -l no-api -d 'the sampler alone, without the REST API beside it'
 complete -c shm-monitor -n '_shtab_shm_monitor_using run' -l bind -x -d 'where the REST API listens (shm-monitor api --help)'
 complete -c shm-monitor -n '_shtab_shm_monitor_using run' -l no-view -d 'log lines instead of the live view of a terminal'
+complete -c shm-monitor -n '_shtab_shm_monitor_using run' -l no-oom-score -d 'leave CMD'"'"'s oom_score_adj; else it is raised by 500, to spare the sampler'
 complete -c shm-monitor -n '_shtab_shm_monitor_using; and test $_shtab_shm_monitor_npos -eq 0' -a api -d 'serve what a sampler measures over HTTP'
 complete -c shm-monitor -n '_shtab_shm_monitor_using api' -l env-file -xka "(__fish_complete_path (commandline -ct))" -d FILE
 complete -c shm-monitor -n '_shtab_shm_monitor_using api' -s h -l help -d 'show this help message and exit'
