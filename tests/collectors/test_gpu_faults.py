@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.children import PYTHON
 from tests.support.nvml_library import GpuProcess, RemoteError, Sample, StandIn, gpu_process, of_device
+from tests.support.surroundings import child_environment
 
 pytestmark = pytest.mark.processes
 
@@ -327,3 +331,31 @@ def _attempts(nvml: StandIn, process: GpuProcess, *, seconds: int) -> list[int]:
         if nvml.calls("nvmlInitWithFlags"):
             attempts.append(second)
     return attempts
+
+
+BINDINGS = {
+    "an old one takes other arguments": "class NVMLError(Exception): pass\ndef nvmlInit(): raise TypeError('flags')\n",
+    "a deprecated one where warnings are errors": "raise FutureWarning('The pynvml package is deprecated')\n",
+    "one that is another module": "",
+}
+
+
+@pytest.mark.parametrize("binding", BINDINGS.values(), ids=BINDINGS)
+def test_whatever_a_binding_raises_costs_the_gpus_and_names_what_is_in_the_way(
+    nvml: StandIn, tmp_path: Path, binding: str
+) -> None:
+    package = tmp_path / "pynvml"
+    package.mkdir()
+    (package / "__init__.py").write_text(binding)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from shm_monitor.collectors.gpu.collector import discover_gpu\n"
+        "print(discover_gpu().facts['unavailable'])"
+    )
+    environ = child_environment(**nvml.environ)
+    done = subprocess.run(
+        [*PYTHON, "-c", code, str(tmp_path)], env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert done.stderr == ""
+    assert f"`import pynvml` finds {package / '__init__.py'}, which is not nvidia-ml-py; try: rename it" in done.stdout

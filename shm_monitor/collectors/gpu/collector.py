@@ -14,7 +14,14 @@ from typing import Any
 from shm_monitor.collectors.base import Array
 from shm_monitor.collectors.gpu.choice import choose, choose_visible
 from shm_monitor.collectors.gpu.devices import Device, list_devices
-from shm_monitor.collectors.gpu.nvml import IMPORT, LIBRARY_NOT_FOUND, Nvml, NvmlFault
+from shm_monitor.collectors.gpu.nvml import (
+    IMPORT,
+    LIBRARY_NOT_FOUND,
+    UNKNOWN,
+    Nvml,
+    NvmlFault,
+    shadowing_distribution,
+)
 from shm_monitor.collectors.gpu.processes import PidNamespace, process_values
 from shm_monitor.collectors.gpu.reader import METRICS, DeviceReader, DeviceReading
 from shm_monitor.collectors.gpu.session import Session
@@ -178,6 +185,8 @@ def _driver_version(nvml: Nvml) -> str:
 
 def _sentence(fault: NvmlFault) -> str:
     """Return what a person can do about NVML not opening."""
+    if fault.code == UNKNOWN and (in_the_way := shadowing_distribution()):
+        return f"{fault}; {in_the_way}"
     if fault.call == IMPORT:
         return f"nvidia-ml-py is not installed; try: {install_command('sampler')}"
     if fault.code == LIBRARY_NOT_FOUND:

@@ -101,8 +101,8 @@ class Nvml:
             return function(*arguments)
         except self._module.NVMLError as error:
             raise NvmlFault(error.value, name, str(error)) from error
-        except UnicodeDecodeError as error:  # garbage where a name or UUID should be
-            raise NvmlFault(UNKNOWN, name, str(error)) from error
+        except Exception as error:
+            raise NvmlFault(UNKNOWN, name, f"{type(error).__name__}: {error}") from error
 
     def newest(self, names: tuple[str, ...], *arguments: object) -> Any:
         """Return the answer of the first of *names* that this driver has, newest first."""
@@ -127,7 +127,11 @@ class Nvml:
             import pynvml  # an optional package
         except ImportError as error:
             raise NvmlFault(LIBRARY_NOT_FOUND, IMPORT, str(error)) from error
+        except Exception as error:
+            raise NvmlFault(UNKNOWN, IMPORT, f"{type(error).__name__}: {error}") from error
         module: ModuleType = pynvml
+        if not hasattr(module, "NVMLError"):
+            raise NvmlFault(UNKNOWN, IMPORT, f"{module.__file__ or 'a folder'} is not nvidia-ml-py")
         return module
 
 
