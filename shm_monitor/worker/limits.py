@@ -12,6 +12,7 @@ from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.schema import TRACK_FIELDS, Level
 from shm_monitor.segment.columns import TrackColumns
 from shm_monitor.segment.layout import WORD_BYTES
+from shm_monitor.worker.own_limits import own_limits
 
 if TYPE_CHECKING:
     from shm_monitor.schema import Limit, Schema
@@ -86,7 +87,8 @@ class Headroom(NamedTuple):
     """What is left of one limit.
 
     Args:
-        limit: the one with the smallest ratio; empty where no limit is known.
+        limit: the one with the smallest ratio, ``RLIMIT_AS`` or ``RLIMIT_DATA`` where that is this process's own; empty
+            where no limit is known.
         ratio: 0 (nothing left) to 1; None where unknown.
         amount: the same in the unit of its metric (bytes, percent); None where unknown.
         unit: of the amount.
@@ -165,12 +167,24 @@ def limits_in(sample: Sample, view: View, indices: tuple[int, ...]) -> list[Limi
 
 
 def headroom(sample: Sample, view: View, indices: tuple[int, ...]) -> Headroom:
-    """Return what is left in *sample* of the limits whose flags are *indices*, the smallest ratio of them."""
-    known = [one for one in limits_in(sample, view, indices) if not math.isnan(one.headroom_ratio)]
-    if not known:
-        return Headroom("", None, None, "")
-    least = min(known, key=lambda one: one.headroom_ratio)
-    return Headroom(least.limit.name, least.headroom_ratio, least.headroom, least.limit.unit)
+    """Return what is left in *sample* of the limits whose flags are *indices*, the smallest ratio of them.
+
+    Beside main memory count the limits of this process alone, which the sampler does not see.
+    """
+    watched = limits_in(sample, view, indices)
+    found = [Headroom(one.limit.name, one.headroom_ratio, one.headroom, one.limit.unit) for one in watched]
+    if any(is_main_memory(one) for one in watched):
+        found += [Headroom(own.name, own.left_bytes / own.limit_bytes, own.left_bytes, "bytes") for own in own_limits()]
+    return min((one for one in found if one.ratio == one.ratio), key=_ratio, default=Headroom("", None, None, ""))
+
+
+def is_main_memory(one: LimitNumbers) -> bool:
+    """Say whether *one* limits main memory: ``memory``, or one of its scopes."""
+    return one.limit.name.partition(":")[0] == "memory"
+
+
+def _ratio(headroom: Headroom) -> float:
+    return math.inf if headroom.ratio is None else headroom.ratio
 
 
 def _owner_of(limit: Limit) -> str:

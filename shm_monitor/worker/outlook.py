@@ -9,7 +9,8 @@ from shm_monitor.light import TYPE_CHECKING, NamedTuple
 from shm_monitor.segment.clocks import samplers_now_ns
 from shm_monitor.segment.layout import INTERVAL_OFFSET
 from shm_monitor.segment.status import beat_age_ns
-from shm_monitor.worker.limits import limits_in
+from shm_monitor.worker.limits import is_main_memory, limits_in
+from shm_monitor.worker.own_limits import own_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,12 +69,13 @@ def outlook(attachment: Attachment) -> Outlook:
     limits = limits_in(sample, view, attachment.indices)
     memories = list(_in_bytes(limits))
     least = min(memories, default=_InBytes(math.nan, math.nan, math.nan, math.inf))
+    own = [one.left_bytes for one in own_limits()] if any(map(is_main_memory, limits)) else []
     return Outlook(
         has_sample=True,
         is_live=live,
         number=sample.number,
         age_seconds=max(samplers_now_ns(view, alive=live) - sample.mono_ns, 0) / 1e9,
-        left_bytes=least.left,
+        left_bytes=min([least.left, *own]),
         seconds_to_end=max(least.seconds - beat_age_ns(view) / 1e9, 0.0),
         below_limit_bytes=min((one.below_limit for one in memories), default=math.nan),
         below_target_bytes=min((one.below_target for one in memories), default=math.nan),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ import shm_monitor as sm
 from shm_monitor.errors import UnknownMetricError
 from shm_monitor.schema import Unknown, unknown
 from shm_monitor.worker.explanation import ReasonState
+from tests.support.children import PYTHON
 from tests.support.fake_sampler import FakeSampler
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +133,29 @@ def test_the_shed_fraction_runs_from_the_target_to_the_capacity(sampler: FakeSam
             fractions.append(reader.shed_fraction())
 
     assert fractions == [0.0, 0.0, pytest.approx(0.5, abs=1 / 4095), 1.0, 1.0]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_headroom_knows_the_limits_of_its_own_process(sampler: FakeSampler, name: str, limit: str) -> None:
+    """`ulimit -v` and `-d`: an allocation beyond them fails, however much memory the machine has left."""
+    sampler.feed(1.0)
+    code = (
+        "import resource, sys, shm_monitor as sm\n"
+        "pages = list(map(int, open('/proc/self/statm').read().split()))\n"
+        "kind = getattr(resource, sys.argv[2])\n"
+        "used = pages[0 if sys.argv[2] == 'RLIMIT_AS' else 5] * resource.getpagesize()\n"
+        "reader = sm.attach(sys.argv[1], watch='memory')\n"
+        "reader.headroom(), reader.outlook()\n"
+        "resource.setrlimit(kind, (used + (64 << 20), -1))\n"
+        "least = reader.headroom()\n"
+        "print(least.limit, least.unit, least.amount <= 64 << 20, reader.outlook().left_bytes <= 64 << 20)\n"
+        "reader = sm.attach(sys.argv[1], watch='gpu-memory:0')\n"
+        "print(reader.headroom().limit)\n"
+    )
+    said = subprocess.check_output([*PYTHON, "-c", code, name, limit], env=child_environment(), text=True)
+
+    assert said == f"{limit} bytes True True\ngpu-memory:0\n"
 
 
 def test_an_unknown_reading_is_neither_headroom_nor_shed(sampler: FakeSampler, name: str) -> None:
