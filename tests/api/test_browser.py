@@ -274,6 +274,7 @@ def test_a_dead_sampler_is_no_verdict(visit: Visit, name: str) -> None:
         assert "No sample since" in page.locator("#banner").inner_text()
         assert page.locator("#reasons-part").is_hidden()
         assert page.locator("#verdict").inner_text() == "unknown"
+        assert {cell.inner_text() for cell in page.locator("#limits td:nth-child(2)").all()} == {"unknown"}
         assert page.title() == f"UNKNOWN · shm-monitor {name}"
         assert page.locator("#icon").get_attribute("href") == "icon-dead.svg"
         end = range_of(page)

@@ -61,7 +61,6 @@ class Page {
     byId("shown").hidden = false;
     say(byId("name"), snapshot.name);
     this.showCards(snapshot);
-    showLimits(snapshot.limits);
     showWorkers(snapshot);
     this.showAge();
     if (!isFirst) return this.charts.changed();
@@ -144,6 +143,7 @@ class Page {
     say(byId("banner"), trouble && this.store.newest ? `No sample since ${clock(this.store.newest.sampled_at)}: ${trouble}` : trouble);
     document.body.classList.toggle("old", trouble !== "");
     if (isNews) this.showTools();
+    showLimits(this.store.newest?.limits ?? [], trouble !== "");
     this.showAge();
   }
 

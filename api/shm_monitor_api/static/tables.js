@@ -19,15 +19,17 @@ export function showReasons(explanation) {
   );
 }
 
-export function showLimits(limits) {
+// Of an old sample the numbers stay, and what they said of now does not.
+export function showLimits(limits, isOld) {
   byId("limits-part").hidden = limits.length === 0;
   fill(
     byId("limits"),
     limits.map((one) => {
       const known = (value) => inUnit(value, one.metric);
+      const level = isOld ? "unknown" : { text: one.level, className: one.level };
       return [
-        one.limit, { text: one.level, className: one.level }, known(one.value), known(one.mean), known(one.limit_value),
-        known(one.target), known(one.capacity), duration(one.seconds_to_limit), one.reasons.join(", "),
+        one.limit, level, known(one.value), known(one.mean), known(one.limit_value), known(one.target), known(one.capacity),
+        isOld ? "" : duration(one.seconds_to_limit), isOld ? "" : one.reasons.join(", "),
       ];
     }),
   );
