@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shm_monitor.collectors.base import UrgentCollector
-from shm_monitor.schema import Unknown, unknown
+from shm_monitor.schema import Unknown, unknown, why_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,10 +144,13 @@ class _Guard:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
         self._failing = False
+        # The devices of a driver are lost one by one; counters of the kernel are all there, or none is.
+        instances = [metric.instance if collector.threaded else "" for metric in collector.metrics]
+        self._places = [[at for at, each in enumerate(instances) if each == one] for one in dict.fromkeys(instances)]
 
     def collect(self, out: Array) -> bool:
-        """Fill *out*; return whether the collector succeeded."""
-        return self.run(self._collector.collect, out)
+        """Fill *out*; return whether the collector succeeded: a device of which nothing could be read is a failure."""
+        return self.run(self._collector.collect, out) and not any(_is_lost(out[places]) for places in self._places)
 
     def run(self, collect: Callable[[Array], None], out: Array) -> bool:
         """Have *collect*, a method of the collector, fill *out*; return whether it succeeded."""
@@ -163,3 +166,11 @@ class _Guard:
             _log.warning("collector %s works again", self._collector.name)
         self._failing = False
         return True
+
+
+_FAILURES = frozenset({Unknown.ERROR, Unknown.GPU_LOST, Unknown.TIMEOUT})
+
+
+def _is_lost(readings: Array) -> bool:
+    """Say whether none of *readings* is known, and one of them because it failed: not all machines have everything."""
+    return bool(np.isnan(readings).all()) and any(why_unknown(one) in _FAILURES for one in readings.tolist())

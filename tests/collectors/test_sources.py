@@ -124,6 +124,29 @@ def test_a_failure_is_unknown_counted_and_logged_once_until_it_works_again(caplo
     assert lines == ["collector fake fails: RuntimeError: no driver", "collector fake works again"]
 
 
+@pytest.mark.parametrize(("why", "errors"), [(Unknown.TIMEOUT, 2), (Unknown.GPU_LOST, 2), (Unknown.NOT_SUPPORTED, 0)])
+def test_a_call_that_returns_without_a_reading_is_a_failure_unless_there_is_none_to_be_had(
+    why: Unknown, errors: int
+) -> None:
+    clock = Clock()
+    source = InlineSource(fill(unknown(why)), clock)
+    read(source), read(source)
+
+    assert (source.errors_count, source.last_ok_mono_ns) == (errors, 0 if errors else clock.now_ns)
+
+
+def test_one_device_of_two_that_is_lost_is_a_failure() -> None:
+    def collect(out: Array) -> None:
+        out[:] = (unknown(Unknown.GPU_LOST), unknown(Unknown.NOT_SUPPORTED), 1.0, unknown(Unknown.ERROR))
+
+    collector = FakeCollector(collect, threaded=True)
+    collector.metrics = [collector.metrics[0]._replace(instance=instance) for instance in ("0", "0", "1", "1")]
+    source = InlineSource(collector, Clock())
+    source.read(np.empty(4))
+
+    assert source.errors_count == 1
+
+
 def test_a_thread_collects_at_its_own_pace() -> None:
     collector = FakeCollector(lambda out: out.fill(float(collector.calls_count)), threaded=True, interval_seconds=60.0)
     source = source_for(collector, 0.01)
