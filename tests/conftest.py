@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -22,6 +23,9 @@ from shm_monitor.segment import names
 from tests.support import processes
 from tests.support.publishing import Bench
 from tests.support.surroundings import files_of, remove_files
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the suite runs in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests start must hear the Ctrl-C that they send
 
 # No test depends on how busy the machine is, or is given a fixture that an example could change for the next one.
 UNHURRIED = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)

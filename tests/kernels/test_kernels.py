@@ -256,5 +256,5 @@ import shm_monitor.kernels
 print(sorted(name for name in sys.modules if name.startswith("shm_monitor.") and ".kernels" not in name))
 """
     assert start(code, environ=dict(os.environ), path=Path(__file__).parents[2]) == str(
-        [f"shm_monitor.{name}" for name in ("errors", "light", "schema", "segment", "segment.flags")]
+        [f"shm_monitor.{name}" for name in ("errors", "forks", "light", "schema", "segment", "segment.flags")]
     )
