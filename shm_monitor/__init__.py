@@ -43,6 +43,7 @@ _HOMES = {
     "NotFoundError": "errors",
     "NotReadyError": "errors",
     "OtherMemoryError": "errors",
+    "OtherConfigError": "errors",
     "SamplerError": "errors",
     "SegmentError": "errors",
     "StaleError": "errors",
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from shm_monitor.errors import NoSpaceError as NoSpaceError
     from shm_monitor.errors import NotFoundError as NotFoundError
     from shm_monitor.errors import NotReadyError as NotReadyError
+    from shm_monitor.errors import OtherConfigError as OtherConfigError
     from shm_monitor.errors import OtherMemoryError as OtherMemoryError
     from shm_monitor.errors import SamplerError as SamplerError
     from shm_monitor.errors import SegmentError as SegmentError

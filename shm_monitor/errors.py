@@ -9,6 +9,7 @@
     |   +-- InterpreterError     no Python is known that could run it
     |   +-- AlreadyRunningError  another live sampler holds this name
     |   +-- InterpreterError     no Python is known that could run a sampler
+    |   +-- OtherConfigError     a running sampler has other settings (``strict=True``)
     |   +-- NoSpaceError         shared memory is full
     |   `-- FencedError          another sampler has taken the segment over
     +-- SegmentError             the segment cannot be read
@@ -146,6 +147,22 @@ class AlreadyRunningError(SamplerError):
         )
         self.name = name
         self.holder_pid = holder_pid
+
+
+class OtherConfigError(SamplerError):
+    """The sampler that runs has other settings than those that were asked for.
+
+    Attributes:
+        missing: each setting that is not in force: what was asked for, and what is in force.
+    """
+
+    def __init__(self, name: str, missing: dict[str, list[object]]) -> None:
+        settings = "; ".join(f"{key}={ours!r} was asked for, {theirs!r} is" for key, (ours, theirs) in missing.items())
+        super().__init__(
+            f"the sampler {name!r} that runs has other settings in force: {settings}; "
+            "stop it, or choose another name; try: shm-monitor list"
+        )
+        self.missing = missing
 
 
 class NoSpaceError(SamplerError):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shm_monitor.config import in_force
 from shm_monitor.config.resource import ResourceConfig
-from shm_monitor.errors import OtherMemoryError, SamplerError, SegmentError
+from shm_monitor.errors import OtherConfigError, OtherMemoryError, SamplerError, SegmentError
 from shm_monitor.forks import renew_in_child
 from shm_monitor.segment import memory_identity, names
 from shm_monitor.segment.status import LIVE
@@ -53,19 +54,24 @@ class ResourceManager(Reader):
         config: the settings in force for a sampler that this manager starts.
     """
 
-    def __init__(self, config: ResourceConfig | None = None, *, watch: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, config: ResourceConfig | None = None, *, watch: Iterable[str] | None = None, strict: bool = False
+    ) -> None:
         """Have a sampler run and its first sample readable.
 
         Args:
             config: None for ``ResourceConfig.load``, which obeys the environment and a ``.env`` file; a
                 configuration that was built by its constructor obeys neither.
             watch: the limits that ``should_prune`` asks for; None for the overall verdict.
+            strict: refuse a running sampler that has other settings than *config* asks for; else a warning lists them.
 
         Raises:
+            OtherConfigError: *strict*, and the running sampler has other settings.
             SamplerError: the sampler could not start (one of its kinds).
             MissingDependencyError: the packages of the sampler are not installed.
         """
         self.config = ResourceConfig.load() if config is None else config
+        self._strict = strict
         self._sampler = self._shared_sampler()
         attachment = self._own_attachment(watch) if self.config.enabled else self._disabled_attachment()
         super().__init__(attachment, required=self.config.enabled)
@@ -103,14 +109,27 @@ class ResourceManager(Reader):
     def _own_attachment(self, watch: Iterable[str] | None) -> Attachment:
         """Return an attachment to a sampler of our own memory; under another name where the name is taken."""
         try:
-            return self._live_attachment(watch)
+            return self._checked_attachment(watch)
         except OtherMemoryError as error:
             limit = memory_identity.innermost_limit()
             name = f"{self.config.name}-{limit.inode if limit else memory_identity.cgroup_namespace()}"
             _log.warning("%s; this manager uses a sampler of its own, %r", error, name)
         self.config = msgspec.structs.replace(self.config, name=name)
         self._sampler = self._shared_sampler()
-        return self._live_attachment(watch)
+        return self._checked_attachment(watch)
+
+    def _checked_attachment(self, watch: Iterable[str] | None) -> Attachment:
+        """Return an attachment to a live sampler; say which of the settings are not in force there."""
+        attachment = self._live_attachment(watch)
+        missing = {} if self._sampler.owns else in_force.missing(self.config)
+        if missing:
+            error = OtherConfigError(self.config.name, missing)
+            if self._strict:
+                attachment.close()
+                self._sampler.stop()
+                raise error
+            _log.warning("%s", error)
+        return attachment
 
     def _live_attachment(self, watch: Iterable[str] | None) -> Attachment:
         """Return an attachment to a sampler that lives; start one where there is none, or wait for one that starts."""

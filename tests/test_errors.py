@@ -28,6 +28,7 @@ EXAMPLES = (
     sm.SamplerError("it ended"),
     sm.InterpreterError("this program is frozen"),
     sm.AlreadyRunningError("one", 41),
+    sm.OtherConfigError("one", {"check_interval": [0.1, 1.0]}),
     sm.NoSpaceError("/dev/shm/one", 4096, 1024),
     sm.FencedError("taken"),
     sm.SegmentError("one", "unreadable"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shm_monitor.errors import UnknownLimitError
+from shm_monitor.errors import OtherConfigError, UnknownLimitError
 from shm_monitor.manager import ResourceManager
 from shm_monitor.schema import Level
 from shm_monitor.segment import layout
@@ -71,6 +71,23 @@ def test_a_second_manager_is_a_reader_and_stops_nothing(light: LightSamplers, na
     with attach(name, timeout=0.0) as reader:
         assert reader.status().state == "live"
     end(started.pid, signal.SIGTERM)
+
+
+def test_settings_that_are_not_in_force_are_listed_once_or_refused(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A second manager of the name that asks for a limit and another interval is not obeyed, and is told so."""
+    other = fast(name, max_cpu_usage_percent=50.0, allow_injection=True)
+    with ResourceManager(fast(name)) as first:
+        with ResourceManager(fast(name)), ResourceManager(other) as second:
+            assert not second.owns_sampler
+        with pytest.raises(OtherConfigError, match=r"max_cpu_usage_percent=50\.0 was asked for, None is") as caught:
+            ResourceManager(other, strict=True)
+        with ResourceManager(fast(name), strict=True) as third:
+            assert third.should_prune() is False
+        assert first.status().state == "live"
+    warnings = [record.getMessage() for record in caplog.records if record.name == "shm_monitor"]
+
+    assert caught.value.missing == {"max_cpu_usage_percent": [50.0, None], "allow_injection": [True, False]}
+    assert [line for line in warnings if "other settings" in line] == [str(caught.value)]
 
 
 def test_what_a_killed_sampler_left_is_taken_over(light: LightSamplers, name: str) -> None:

@@ -15,6 +15,7 @@ from shm_monitor import collectors
 from shm_monitor.collectors.cgroup.scope import Cgroups, Scope
 from shm_monitor.collectors.files import Roots
 from shm_monitor.collectors.sources import Source, source_for
+from shm_monitor.config import in_force
 from shm_monitor.decision.decider import Decider
 from shm_monitor.decision.rules import Rule, rules
 from shm_monitor.errors import FencedError
@@ -87,6 +88,8 @@ class Sampler:
         self._others = np.array([rule.limit.name.partition(":")[0] not in is_asked_for for rule in chosen], bool)
         self._episodes = Episodes(config.name, chosen)
         self._processes = ProcessPublisher(config.name, [source.collector for source in sources])
+        self._name = config.name
+        in_force.publish(config)
 
     @property
     def taken_over(self) -> bool:
@@ -176,6 +179,7 @@ class Sampler:
             self._publisher.check_fence()
             self._episodes.stop(self._clock() / 1e9, self._realtime() / 1e9)
             self._processes.close()
+            in_force.remove(self._name)
         self._publisher.close()
 
     def _told(self, record: NDArray[np.void], words: NDArray[np.uint64]) -> Told:

@@ -17,6 +17,7 @@ LOCK_SUFFIX = "~lock"  # a name has no "~", so no segment can be taken for a fil
 NEW_SUFFIX = "~new"
 INJECT_SUFFIX = "~inject"
 EPISODES_SUFFIX = "~episodes"
+CONFIG_SUFFIX = "~config"
 PROCESSES_SUFFIX = "~processes"
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 from shm_monitor.errors import MonitorError
 from shm_monitor.forks import importing
@@ -30,5 +31,7 @@ def remove_left_behind(name: str) -> None:
             with contextlib.suppress(OSError):  # somebody else's, or no file at all: not what our sampler left
                 unlink_object(names.object_name(name) + suffix)
         process_file.remove(name)
+        with contextlib.suppress(OSError):
+            os.unlink(names.side_path(name, names.CONFIG_SUFFIX))
     finally:
         lock.release()
