@@ -193,8 +193,14 @@ class SegmentError(MonitorError):
 class NotFoundError(SegmentError):
     """No segment has this name."""
 
-    def __init__(self, name: str, path: str) -> None:
-        super().__init__(name, f"no sampler named {name!r}: {path} does not exist; try: shm-monitor run --name {name}")
+    def __init__(self, name: str, path: str, *, root_has_one: bool = False) -> None:
+        advice = f"try: shm-monitor run --name {name}"
+        if root_has_one:
+            advice = (
+                "root has a sampler of this name, which only root's processes may read; start one as this user "
+                f"({advice}), or have root serve it over HTTP: shm-monitor api"
+            )
+        super().__init__(name, f"no sampler named {name!r}: {path} does not exist; {advice}")
         self.path = path
 
 

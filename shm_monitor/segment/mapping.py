@@ -93,13 +93,18 @@ def _open(name: str, path: str) -> int:
 
         return int(shm_open(f"/{object_name(name)}", os.O_RDONLY, mode=0))
     except FileNotFoundError:
-        raise NotFoundError(name, path) from None
+        raise NotFoundError(name, path, root_has_one=_has_root_one(name)) from None
     except PermissionError:
         raise taken(name, path, "it may not be read by this user") from None
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE}:
             raise NotReadyError(name, f"{path} cannot be opened: {error.strerror} (ulimit -n)") from error
         raise taken(name, path, f"it cannot be opened ({os.strerror(error.errno or 0)})") from error
+
+
+def _has_root_one(name: str) -> bool:
+    """Say whether root has a segment of this name, and this user is another; its existence can be seen, no more."""
+    return os.getuid() != 0 and os.path.exists(object_path(name, uid=0))
 
 
 def taken(name: str, path: str, detail: str) -> UntrustedError:

@@ -73,14 +73,14 @@ def withdraw(name: str) -> None:
         os.environ[NAME_VARIABLE] = before
 
 
-def object_name(name: str) -> str:
-    """Return the name of the POSIX shared-memory object, what ``SharedMemory(name=...)`` takes."""
-    return f"{PREFIX}.{os.getuid()}.{name}"
+def object_name(name: str, *, uid: int | None = None) -> str:
+    """Return the name of the POSIX shared-memory object, what ``SharedMemory(name=...)`` takes; None: of this user."""
+    return f"{PREFIX}.{os.getuid() if uid is None else uid}.{name}"
 
 
-def object_path(name: str) -> str:
+def object_path(name: str, *, uid: int | None = None) -> str:
     """Return where the object appears on Linux; elsewhere, how messages call it."""
-    return f"{SHM_DIRECTORY}/{object_name(name)}"
+    return f"{SHM_DIRECTORY}/{object_name(name, uid=uid)}"
 
 
 def side_directory() -> str:

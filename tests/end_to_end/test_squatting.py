@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from shm_monitor import exits
 from shm_monitor.segment import names
 from tests.support.children import PYTHON
 from tests.support.surroundings import UNMEASURED, child_environment, remove_files
+
+if TYPE_CHECKING:
+    from tests.support.light_sampler import LightSamplers
 
 VICTIM = 40_000 + 2 * (os.getpid() % 5_000)  # nobody else's, not even another run of the tests
 SQUATTER = VICTIM + 1
@@ -94,3 +98,11 @@ def test_a_squatted_directory_is_a_typed_error_with_the_uid_of_its_owner(name: s
     )
     assert (listed.returncode, listed.stdout) == (0, "")
     assert "1 of other users" in listed.stderr
+
+
+def test_a_worker_of_another_user_is_told_that_root_has_a_sampler(name: str, light: LightSamplers) -> None:
+    light.one(name)
+    done = as_victim("-c", "import sys, shm_monitor as sm; sm.attach(sys.argv[1], timeout=0)", name)
+
+    assert "root has a sampler of this name" in done.stderr
+    assert f"shm-monitor run --name {name}" in done.stderr
