@@ -13,7 +13,10 @@ _HOMES = {
     "AgreedVerdict": "acting.ranks",
     "BoundedExecutor": "acting.pools",
     "HostRanks": "acting.ranks",
+    "bounded": "acting.reservations.reservation",
     "bounded_map": "acting.bounded_map",
+    "reserve": "acting.reservations.reservation",
+    "wait_for_memory": "acting.reservations.reservation",
     "calm": "acting.wait_for_calm",
     "calm_async": "acting.wait_for_calm",
     "throttle": "acting.wait_for_calm",
@@ -37,6 +40,7 @@ _HOMES = {
     "FencedError": "errors",
     "IncompatibleError": "errors",
     "InterpreterError": "errors",
+    "MemoryWaitError": "errors",
     "MissingDependencyError": "errors",
     "MonitorError": "errors",
     "NoSpaceError": "errors",
@@ -61,6 +65,9 @@ if TYPE_CHECKING:
     from shm_monitor.acting.pools import BoundedExecutor as BoundedExecutor
     from shm_monitor.acting.ranks import AgreedVerdict as AgreedVerdict
     from shm_monitor.acting.ranks import HostRanks as HostRanks
+    from shm_monitor.acting.reservations.reservation import bounded as bounded
+    from shm_monitor.acting.reservations.reservation import reserve as reserve
+    from shm_monitor.acting.reservations.reservation import wait_for_memory as wait_for_memory
     from shm_monitor.acting.wait_for_calm import calm as calm
     from shm_monitor.acting.wait_for_calm import calm_async as calm_async
     from shm_monitor.acting.wait_for_calm import throttle as throttle
@@ -72,6 +79,7 @@ if TYPE_CHECKING:
     from shm_monitor.errors import FencedError as FencedError
     from shm_monitor.errors import IncompatibleError as IncompatibleError
     from shm_monitor.errors import InterpreterError as InterpreterError
+    from shm_monitor.errors import MemoryWaitError as MemoryWaitError
     from shm_monitor.errors import MissingDependencyError as MissingDependencyError
     from shm_monitor.errors import MonitorError as MonitorError
     from shm_monitor.errors import NoSpaceError as NoSpaceError

@@ -281,6 +281,18 @@ class StaleError(MonitorError):
         self.age_seconds = age_seconds
 
 
+class MemoryWaitError(MonitorError, TimeoutError):
+    """A task waited for memory for as long as it was allowed to."""
+
+    def __init__(self, what: str, waited_seconds: float, free_bytes: int) -> None:
+        super().__init__(
+            f"{what} waited {waited_seconds:.1f} s for memory; {max(free_bytes, 0) / 1e6:,.0f} MB are free and partly "
+            "promised to tasks that run; try: a larger max_wait, a smaller task, or a higher memory limit"
+        )
+        self.waited_seconds = waited_seconds
+        self.free_bytes = free_bytes
+
+
 class UnknownLimitError(MonitorError):
     """A watched limit does not exist in this segment."""
 

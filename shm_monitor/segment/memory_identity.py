@@ -24,11 +24,15 @@ _ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b
 
 
 class MemoryScope(NamedTuple):
-    """One memory cgroup: the inode of its directory, its path as /proc/N/cgroup has it, its limit or None."""
+    """One memory cgroup: the inode of its directory, its path as /proc/N/cgroup has it, its limit or None.
+
+    *directory* is where this process sees it.
+    """
 
     inode: int
     name: str
     limit_bytes: int | None
+    directory: str = ""
 
 
 def own_scopes() -> list[MemoryScope] | None:
@@ -172,7 +176,7 @@ def _chain(version: int, path: str, point: str, below: Sequence[str]) -> list[Me
         limits = [_limit(os.path.join(directory, file)) for file in _FILES[version]]
         known = [one for one in limits if one is not None]
         own = path.rstrip("/").split("/")
-        found.append(MemoryScope(inode, "/".join(own[: len(own) - hidden]) or "/", min(known, default=None)))
+        found.append(MemoryScope(inode, "/".join(own[: len(own) - hidden]) or "/", min(known, default=None), directory))
     return found
 
 

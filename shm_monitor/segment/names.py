@@ -19,6 +19,7 @@ INJECT_SUFFIX = "~inject"
 EPISODES_SUFFIX = "~episodes"
 CONFIG_SUFFIX = "~config"
 PROCESSES_SUFFIX = "~processes"
+RESERVATIONS_SUFFIX = "~reservations"  # of a memory limit, not of a sampler
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 

@@ -155,7 +155,8 @@ def _entries() -> list[tuple[os.DirEntry[str], str]]:
     except MonitorError:
         return found + [(entry, "x") for entry in around if entry.path == directory]
     with os.scandir(directory) as listing:
-        return found + sorted(((entry, entry.name) for entry in listing), key=lambda one: one[1])
+        beside = [(entry, entry.name) for entry in listing if names.RESERVATIONS_SUFFIX not in entry.name]
+    return found + sorted(beside, key=lambda one: one[1])
 
 
 def _open_directory(name: str, *, make: bool) -> int:
