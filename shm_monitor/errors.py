@@ -19,6 +19,7 @@
     |   +-- CorruptError         bytes that no sampler writes
     |   |-- UntrustedError       somebody else could have written it
     |   `-- OtherMemoryError     its sampler measures the memory of another cgroup
+    +-- MemoryWaitError          a task waited for memory as long as it was allowed to
     +-- StaleError               the newest sample is too old (``on_stale="raise"``)
     +-- UnknownLimitError        a watched limit that this sampler does not have
     +-- UnknownMetricError       a metric that this sampler does not have
@@ -281,7 +282,7 @@ class StaleError(MonitorError):
         self.age_seconds = age_seconds
 
 
-class MemoryWaitError(MonitorError, TimeoutError):
+class MemoryWaitError(MonitorError):
     """A task waited for memory for as long as it was allowed to."""
 
     def __init__(self, what: str, waited_seconds: float, free_bytes: int) -> None:

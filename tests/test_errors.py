@@ -38,6 +38,7 @@ EXAMPLES = (
     sm.CorruptError("one", "a size of 0"),
     sm.UntrustedError("one", "/dev/shm/one", "mode 0666"),
     sm.OtherMemoryError("one", "/a (limit 200 MB)", "/b (limit 2,000 MB)"),
+    sm.MemoryWaitError("a task", 1.5, 3_000_000),
     sm.StaleError("one", "dead", 4.5),
     sm.UnknownLimitError("memroy", ("memory", "cpu")),
     sm.UnknownMetricError("cpu.percent", ("cpu.cpu_percent",)),
