@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from shm_monitor.config.resource import ResourceConfig
 
+    KeeperOf = Callable[[str], ApiKeeper | None]
+
 _log = logging.getLogger("shm_monitor")
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -51,20 +53,31 @@ def run(given: argparse.Namespace) -> int:
     on_terminal = not command and sys.stdout.isatty() and not given.no_view
     quiet = on_terminal or bool(command)
     log_to_stderr(logging.WARNING if quiet else logging.INFO, "shm-monitor: %(message)s")
-    keeper, address = None, ""
+    keeper_of: KeeperOf = _no_keeper
+    address = ""
     # Many commands may run beside each other, each with a sampler of its own: an API only where its port is given.
     if not given.no_api and (given.bind is not None or not command) and _is_installed(given.bind):
         environ = api.environment(given.env_file, os.environ)
-        options = ["--name", config.name, "--log-level", "warning" if quiet else "info"]
+        options = ["--log-level", "warning" if quiet else "info"]
         options += [] if given.bind is None else ["--bind", given.bind]
-        if given.bind is not None and api.is_refused(api.command_line(*options), environ):
+        if given.bind is not None and api.is_refused(api.command_line("--name", config.name, *options), environ):
             return exits.USAGE  # a sampler that runs without it would not be what was asked for
-        keeper = ApiKeeper(api.command_line("--stop-at-eof", *options), environ)
+        keeper_of = partial(_keeper_of, options=options, environ=environ)
         address = api.url(given.bind, environ)
     if command:
-        return run_command(config, command, keeper, adds_to_score=not given.no_oom_score)
+        return run_command(config, command, keeper_of, adds_to_score=not given.no_oom_score)
     view = View(config.name, address) if on_terminal else None
-    return run_sampler(config, partial(settings.load, given), view=view, keeper=keeper)
+    return run_sampler(config, partial(settings.load, given), view=view, keeper=keeper_of(config.name))
+
+
+def _keeper_of(name: str, *, options: list[str], environ: dict[str, str]) -> ApiKeeper:
+    """Return the keeper of an API process for the sampler *name*."""
+    return ApiKeeper(api.command_line("--stop-at-eof", "--name", name, *options), environ)
+
+
+def _no_keeper(_: str) -> ApiKeeper | None:
+    """Return nothing: the sampler runs without an API."""
+    return None
 
 
 def run_sampler(
@@ -116,18 +129,20 @@ def run_sampler(
     return exits.FINE
 
 
-def run_command(
-    config: ResourceConfig, command: list[str], keeper: ApiKeeper | None = None, *, adds_to_score: bool = True
-) -> int:
+def run_command(config: ResourceConfig, command: list[str], keeper_of: KeeperOf, *, adds_to_score: bool = True) -> int:
     """Run *command* beside a sampler and return its exit status, 128 + n where signal n ended it.
 
-    With *adds_to_score* the kernel kills the command's processes before the sampler when memory runs out.
+    Args:
+        config: of the sampler, which has another name where a sampler of another cgroup has this one.
+        command: what to run, and its arguments.
+        keeper_of: makes the keeper of an API process for the sampler of a name, or nothing.
+        adds_to_score: have the kernel kill the command's processes before the sampler when memory runs out.
     """
     signals = _Forwarding()  # before anything begins that a KeyboardInterrupt would leave behind
-    with ResourceManager(config), keeper or contextlib.nullcontext():
+    with ResourceManager(config) as manager, keeper_of(manager.name) or contextlib.nullcontext():
         try:
             with _higher_score() if adds_to_score else contextlib.nullcontext():
-                process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: config.name})
+                process = subprocess.Popen(command, env={**os.environ, names.NAME_VARIABLE: manager.name})
         except OSError as error:
             print(f"shm-monitor: {command[0]}: {error.strerror}", file=sys.stderr)
             return 127 if isinstance(error, FileNotFoundError) else 126  # as sh(1) does

@@ -46,11 +46,13 @@ def own_scopes() -> list[MemoryScope] | None:
         return None
     for version in (1, 2):
         path = _path(membership, version)
-        places = sorted(_mounts(mounts, version), key=len) if path else []
-        for root, point in places:
-            below = _below(root, path)
+        if not path:
+            continue
+        for root, point in sorted(_mounts(mounts, version), key=len):
+            below = _below(root, path) or _hidden(root, path, point)
             if below is not None and os.access(os.path.join(point, *below), os.F_OK):
                 return _chain(version, path, point, below)
+        break  # a v1 hierarchy has the memory controller, so that v2 does not limit memory
     return None
 
 
@@ -163,6 +165,36 @@ def _below(root: str, path: str) -> list[str] | None:
     above, own = [one for one in root.split("/") if one], [one for one in path.split("/") if one]
     names = own[len(above) :]
     return names if own[: len(above)] == above and ".." not in names else None
+
+
+def _hidden(root: str, path: str, point: str) -> list[str] | None:
+    """Return the same where the mount was made outside of our cgroup namespace, which hides the names between."""
+    above, own = [one for one in root.split("/") if one], [one for one in path.split("/") if one]
+    if not above:
+        return [] if not own else None
+    ups = own.count("..")
+    if set(above) != {".."} or len(above) <= ups:
+        return None
+    return _search(point, len(above) - ups, own[ups:])
+
+
+def _search(directory: str, hidden: int, known: list[str]) -> list[str] | None:
+    """Return the way to the cgroup *hidden* levels and *known* below *directory* that holds this process."""
+    if not hidden:
+        try:
+            with open(os.path.join(directory, *known, "cgroup.procs"), "rb") as file:
+                return known if str(os.getpid()).encode() in file.read().split() else None
+        except OSError:
+            return None
+    try:
+        names = [entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return None
+    for name in names:
+        found = _search(os.path.join(directory, name), hidden - 1, known)
+        if found is not None:
+            return [name, *found]
+    return None
 
 
 def _chain(version: int, path: str, point: str, below: Sequence[str]) -> list[MemoryScope]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.cgroups import MIB, Child, Group, child_in, new_group
+from tests.support.children import PYTHON
 from tests.support.host_trees import is_root
+from tests.support.surroundings import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,3 +93,29 @@ def test_a_process_that_moves_to_another_cgroup_is_told(groups: tuple[Group, Gro
         worker.do("r._attachment._next_check = 0.0")
         assert small.name in asked(worker, "say(r.explain().no_sampler)")
         owner.do("m.close()")
+
+
+CONTAINER = """
+import os, sys, shm_monitor as sm
+reader = sm.attach()
+print(reader.name, reader.snapshot().memory.capacity_bytes, os.getppid(), flush=True)
+"""
+
+
+def test_a_container_measures_itself_beside_another_one_that_has_the_name(
+    groups: tuple[Group, Group], name: str
+) -> None:
+    """`run -- CMD` as the entry point, in pid and cgroup namespaces of its own, with the /dev/shm of both."""
+    large, small = groups
+    with child_in(large) as other:
+        managed(other, name)
+        enter = f'echo $$ > {small.path}/cgroup.procs && exec unshare --pid --fork --mount-proc --cgroup "$@"'
+        run = [*PYTHON, "-m", "shm_monitor", "run", "--name", name, "--", *PYTHON, "-c", CONTAINER]
+        done = subprocess.run(
+            ["/bin/sh", "-c", enter, "sh", *run], env=child_environment(), capture_output=True, text=True, check=False
+        )
+        if "unshare failed" in done.stderr:
+            pytest.skip(f"no namespaces can be made here: {done.stderr}")
+
+        assert done.stdout.split() == [f"{name}-{small.path.stat().st_ino}", str(200 * MIB), "1"], done.stderr
+        other.do("m.close()")
