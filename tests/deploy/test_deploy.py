@@ -162,13 +162,22 @@ def test_kubernetes_takes_its_objects(file: str, document: dict[str, Any]) -> No
 @pytest.mark.parametrize(("file", "document"), documents(), ids=lambda value: value if isinstance(value, str) else "")
 def test_the_monitor_has_no_privileges_in_kubernetes(file: str, document: dict[str, Any]) -> None:
     pod = document["spec"] if document["kind"] == "Pod" else document["spec"]["template"]["spec"]
-    monitor = next(one for one in [*pod.get("initContainers", []), *pod["containers"]] if one["name"] == "monitor")
+    (container,) = pod["containers"]
 
     assert pod["securityContext"]["runAsNonRoot"]
-    assert monitor["securityContext"]["readOnlyRootFilesystem"]
-    assert monitor["securityContext"]["allowPrivilegeEscalation"] is False
-    assert monitor["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert monitor["resources"]["limits"]["memory"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is (container["name"] == "monitor")
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["limits"]["memory"]
+
+
+def test_the_sampler_is_in_the_container_whose_work_it_protects() -> None:
+    """A sampler measures the container that it runs in."""
+    (pod,) = [one for file, one in documents() if file == "trainer.yaml"]
+    (container,) = pod["spec"]["containers"]
+
+    assert container["command"] == ["shm-monitor", "run", "--bind", "0.0.0.0:8909", "--"]
+    assert container["args"] == ["python", "train.py"]
 
 
 @pytest.mark.processes
