@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from collections import deque
 from typing import ClassVar
@@ -93,6 +94,9 @@ class TopApp(App[None]):
         self.query_one("#filter").display = False
         for number, seconds in LEAVE_SECONDS.items():
             asyncio.get_running_loop().add_signal_handler(number, self._leave, seconds)
+        self._terminal = select.poll()
+        if os.isatty(0):
+            self._terminal.register(0, 0)  # a hang-up is always told
         self.app_resume_signal.subscribe(self, self._come_back)
         self._past.extend((snapshot, ()) for snapshot in self._source.past(PAST_SAMPLES))
         self.set_interval(self._turn_seconds, self.look)
@@ -114,7 +118,13 @@ class TopApp(App[None]):
         self.draw()
 
     async def look(self) -> None:
-        """Fetch the newest sample, in a thread if the source may be slow, and draw it."""
+        """Fetch the newest sample, in a thread if the source may be slow, and draw it.
+
+        A terminal that is gone sends SIGHUP only to those whose controlling terminal it was. To others the end of their
+        input is all there is, which textual reads again and again.
+        """
+        if self._terminal.poll(0):
+            self._leave(LEAVE_SECONDS[signal.SIGHUP])
         if self._paused_at is not None:
             return
         if self._source.waits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -54,7 +55,8 @@ class Terminal:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        os.close(self.fd)
+        with contextlib.suppress(OSError):  # a test has closed it
+            os.close(self.fd)
 
 
 @pytest.fixture
@@ -78,5 +80,13 @@ def test_a_service_manager_that_stops_it_gives_the_terminal_back(terminal: Termi
     terminal.until(b"no need to shed")
     terminal.process.terminate()
     terminal.until(NORMAL_SCREEN)
+
+    assert terminal.process.wait(WAIT_SECONDS) == 0
+
+
+def test_a_terminal_that_is_gone_ends_the_view_and_the_sampler(terminal: Terminal) -> None:
+    """It is nobody's controlling terminal here, so that no SIGHUP tells: the view read its end for ever."""
+    terminal.until(b"no need to shed")
+    os.close(terminal.fd)
 
     assert terminal.process.wait(WAIT_SECONDS) == 0
