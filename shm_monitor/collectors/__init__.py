@@ -41,6 +41,7 @@ class Options(NamedTuple):
         gpus: indices or UUIDs of the devices to watch; None is all of them.
         gpu_interval: seconds between two looks at the devices.
         cuda_visible_devices: the value of CUDA_VISIBLE_DEVICES to obey, None to ignore it.
+        cuda_device_order: the value of CUDA_DEVICE_ORDER, by which the indices there count.
         owner_pid: the process whose tree is listed under workers; None: no such collector.
         roots: where /proc and /sys are.
         clock: monotonic nanoseconds.
@@ -52,6 +53,7 @@ class Options(NamedTuple):
     gpus: Sequence[int | str] | None
     gpu_interval: float | None
     cuda_visible_devices: str | None
+    cuda_device_order: str
     owner_pid: int | None
     roots: Roots
     clock: Callable[[], int]
@@ -90,8 +92,13 @@ def _workers(of: Options) -> list[Collector]:
 def _gpu(of: Options) -> Collector:
     from shm_monitor.collectors.gpu.collector import discover_gpu  # only here: it loads a driver's library
 
-    visible, proc = of.cuda_visible_devices, Path(of.roots.proc)
-    return discover_gpu(gpus=of.gpus, interval_seconds=of.gpu_interval, cuda_visible_devices=visible, proc_root=proc)
+    return discover_gpu(
+        gpus=of.gpus,
+        interval_seconds=of.gpu_interval,
+        cuda_visible_devices=of.cuda_visible_devices,
+        cuda_device_order=of.cuda_device_order,
+        proc_root=Path(of.roots.proc),
+    )
 
 
 def _has_proc(roots: Roots) -> bool:
@@ -121,6 +128,7 @@ def discover(  # noqa: PLR0913  (one door to every source; all by keyword)
     gpus: Sequence[int | str] | None = None,
     gpu_interval: float | None = None,
     cuda_visible_devices: str | None = None,
+    cuda_device_order: str = "FASTEST_FIRST",
     owner_pid: int | None = None,
     roots: Roots = Roots(),  # noqa: B008  (immutable)
     clock: Callable[[], int] = time.monotonic_ns,
@@ -131,14 +139,24 @@ def discover(  # noqa: PLR0913  (one door to every source; all by keyword)
         names: built-in ones, ``all`` for every one of them, ``-gpu`` for all but that one, the name of an entry point
             of the group ``shm_monitor.collectors``, or ``module:factory``. None is all built-in ones.
         scope: whose memory and CPU limits hold: auto (our own), host, the path of a cgroup, or pid:N.
-        interfaces, mounts, gpus, gpu_interval, cuda_visible_devices, owner_pid, roots, clock: see ``Options``.
+        interfaces, mounts, gpus, gpu_interval, cuda_visible_devices, cuda_device_order: see ``Options``.
+        owner_pid, roots, clock: see there.
 
     Raises:
         ConfigError: *names* has one that is unknown or has no collector, or two collectors share a name; *scope*
             names a process or a cgroup that cannot be seen from here, *gpus* a device that is not there.
     """
     of = Options(
-        Scope.parse(scope), interfaces, mounts, gpus, gpu_interval, cuda_visible_devices, owner_pid, roots, clock
+        Scope.parse(scope),
+        interfaces,
+        mounts,
+        gpus,
+        gpu_interval,
+        cuda_visible_devices,
+        cuda_device_order,
+        owner_pid,
+        roots,
+        clock,
     )
     found: list[Collector] = []
     for name in chosen(names):

@@ -241,6 +241,7 @@ def sources_for(order: Order) -> list[Source]:
         gpus=config.gpus,
         gpu_interval=config.gpu_interval,
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES") if config.only_visible_gpus else None,
+        cuda_device_order=os.environ.get("CUDA_DEVICE_ORDER") or "FASTEST_FIRST",
         owner_pid=order.owner_pid,
     )
     if not any(collector.name == "memory" for collector in found):

@@ -359,3 +359,21 @@ def test_whatever_a_binding_raises_costs_the_gpus_and_names_what_is_in_the_way(
 
     assert done.stderr == ""
     assert f"`import pynvml` finds {package / '__init__.py'}, which is not nvidia-ml-py; try: rename it" in done.stdout
+
+
+def test_the_order_of_cuda_devices_is_that_of_the_environment(nvml: StandIn) -> None:
+    """A sampler that obeys CUDA_VISIBLE_DEVICES=0 measured the fastest device, whatever CUDA_DEVICE_ORDER said."""
+    nvml.script("devices 2", "name 1 NVIDIA T400", "pci 0 00000000:90:00.0", "pci 1 00000000:10:00.0")
+    code = (
+        "from shm_monitor.config.resource import ResourceConfig\n"
+        "from shm_monitor.sampler.loop import sources_for\n"
+        "from shm_monitor.supervision.handshake import Order\n"
+        "config = ResourceConfig(only_visible_gpus=True, collectors=('memory', 'gpu'))\n"
+        "gpu = sources_for(Order(config=config, owner_pid=1))[-1].collector\n"
+        "print([device['index'] for device in gpu.facts['devices']], flush=True)\n"
+        "import os; os._exit(0)"
+    )
+    environ = child_environment(**nvml.environ, CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    done = subprocess.run([*PYTHON, "-c", code], env=environ, capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.stderr) == ("[1]\n", "")
