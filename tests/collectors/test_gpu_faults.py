@@ -78,6 +78,17 @@ def test_a_device_that_hung_is_read_again_when_its_call_comes_back(nvml: StandIn
     assert _until(own_process, "gpu:2.temperature_celsius", 42.0)
 
 
+def test_a_reading_that_takes_longer_than_is_waited_for_has_a_value_when_it_comes(
+    nvml: StandIn, own_process: GpuProcess
+) -> None:
+    """Each of them was thrown away, and the device never had a value."""
+    nvml.script("devices 1", "nvmlDeviceGetTemperatureV 0 slow 400")
+    own_process.discover(timeout_seconds=0.1)
+
+    assert _until(own_process, "gpu:0.temperature_celsius", 40.0)
+    assert own_process.collect()["gpu:0.temperature_celsius"] == 40.0
+
+
 def test_every_device_hanging_is_no_deadlock(nvml: StandIn, own_process: GpuProcess) -> None:
     nvml.script("devices 8")
     own_process.discover(timeout_seconds=0.5)

@@ -25,6 +25,8 @@ READ_SECONDS = Metric(
 METRICS: tuple[Metric, ...] = (*(metric for call in CALLS for metric in call.metrics), *PROCESS_METRICS, READ_SECONDS)
 """What is written for each device, in this order."""
 
+HELD_SECONDS = 5.0  # how long a reading stands while the next one does not come
+
 
 class DeviceReading(NamedTuple):
     """Everything about one device at one time.
@@ -59,6 +61,7 @@ class DeviceReader:
         self._generation = -1
         self._caller: Caller[DeviceReading] = Caller(f"shm-monitor-gpu-{device.instance}")
         self._was_readable = True
+        self._newest: tuple[float, DeviceReading] | None = None  # when it came, which may be after it was waited for
 
     @property
     def busy(self) -> bool:
@@ -67,25 +70,38 @@ class DeviceReader:
 
     def start(self) -> Future[DeviceReading] | None:
         """Begin a reading; None while an earlier one is stuck."""
-        return self._caller.start(self.read)
+        return self._caller.start(self._read_and_keep)
 
     def finish(self, future: Future[DeviceReading] | None, deadline: float) -> DeviceReading:
-        """Return the reading, or an unknown one when it is not there at *deadline* (of ``time.monotonic``)."""
-        if future is None:
-            return unreadable(Unknown.TIMEOUT)
+        """Return the reading; when it is not there at *deadline* (of ``time.monotonic``), the one before for a while.
+
+        A driver that always takes longer than the deadline has values so; one that hangs is unknown after 5 s.
+        """
         try:
-            reading = future.result(max(0.0, deadline - time.monotonic()))
+            reading = self._held() if future is None else future.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            reading = unreadable(Unknown.TIMEOUT)
+            reading = self._held()
         except Exception:  # noqa: BLE001 (whatever it is, it is of this device alone)
             _log.exception("reading GPU %s failed", self.device.instance)
             reading = unreadable(Unknown.ERROR)
         self._log_change(reading)
         return reading
 
+    def _held(self) -> DeviceReading:
+        """Return the newest reading that came, unless that is too long ago."""
+        newest = self._newest
+        if newest is None or time.monotonic() - newest[0] > HELD_SECONDS:
+            return unreadable(Unknown.TIMEOUT)
+        return newest[1]
+
     def close(self) -> None:
         """Let the thread end."""
         self._caller.close()
+
+    def _read_and_keep(self) -> DeviceReading:
+        reading = self.read()
+        self._newest = time.monotonic(), reading
+        return reading
 
     def read(self) -> DeviceReading:
         """Ask every call once, and return the answers; takes as long as the driver does."""
