@@ -36,20 +36,20 @@ def test_closing_while_other_threads_ask_crashes_nobody(light: LightSamplers, na
     light.one(name, limit_count=5, pressed=())
     watch = ["memory", "cpu", "network", "gpu:0", "gpu-memory:0"]
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for _ in range(30):
-            reader = attach(name, watch=watch)
-            stop = threading.Event()
-            threads = [threading.Thread(target=ask_until, args=(reader, stop)) for _ in range(4)]
-            for thread in threads:
-                thread.start()
+    for _ in range(30):
+        reader = attach(name, watch=watch)
+        stop = threading.Event()
+        threads = [threading.Thread(target=ask_until, args=(reader, stop)) for _ in range(4)]
+        for thread in threads:  # not in a hurry: under coverage Python 3.11 installs one trace function at a time
+            thread.start()
+        sys.setswitchinterval(1e-6)
+        try:
             reader.close()
-            stop.set()
-            for thread in threads:
-                thread.join()
-    finally:
-        sys.setswitchinterval(before)
+        finally:
+            sys.setswitchinterval(before)
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def ask_until(reader: Reader, stop: threading.Event) -> None:
