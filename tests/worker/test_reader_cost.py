@@ -219,3 +219,15 @@ print(loop(sm.attach(sys.argv[1]).flag_address, 10_000_000))
 """
     bench.publish(Level.PRUNE)
     assert output_of(code, bench.name) == "10000000"
+
+
+def test_what_attaches_loads_no_threads_and_no_tables(light: LightSamplers, name: str) -> None:
+    """Each of them takes milliseconds, which a worker that only asks should_prune() never gets back."""
+    light.one(name)
+    code = (
+        "import sys, shm_monitor as sm; before = {'threading', 'weakref', 'enum', 'json', 'logging', 'typing'}\n"
+        "sm.attach(sys.argv[1]).should_prune()\n"
+        "print(sorted(before & sys.modules.keys()))"
+    )
+
+    assert output_of(code, name) == "[]"
