@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -167,7 +168,7 @@ def test_disk_rates_are_the_bytes_that_were_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direction: str
 ) -> None:
     """On a device of the test's own, past the page cache; loop devices are left out otherwise."""
-    monkeypatch.setattr(disk, "_VIRTUAL", (b"ram",))
+    monkeypatch.setattr(disk, "_LEFT_OUT", re.compile(rb"ram"))
     times = Times()
     block = mmap.mmap(-1, 2 * MIB)  # O_DIRECT wants memory aligned to pages
     with loop_device(tmp_path / "image") as device:
